@@ -1,0 +1,1 @@
+"""The captioning stage: prompt, checks and row of a re-captioned image."""

@@ -1,0 +1,1 @@
+"""Samples, rows, images and the readers of every source format."""

@@ -1,0 +1,87 @@
+"""What the shard runner asks of an engine, and what an engine answers."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from caprl_core.data.sample import PreparedImage
+
+FinishReason = Literal["stop", "length", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Sampling of one request.
+
+    temperature 0 is greedy; top_p in (0, 1]; top_k -1 is off; max_tokens counts completion tokens;
+    seed is per request, None leaves it to the engine.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+    repetition_penalty: float = 1.0
+    max_tokens: int = 2048
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One chat turn: an optional system text, the images, then the user's text.
+
+    request_id is unique within the engine's life (`<sample key>/<attempt>/<n>`).
+    """
+
+    request_id: str
+    text: str
+    sampling: Sampling
+    images: tuple[PreparedImage, ...] = ()
+    system: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One completion. Token counts are the engine's own; latency_s is wall seconds inside the engine."""
+
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    latency_s: float
+    token_ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """Who answered: recorded in every row."""
+
+    engine: str
+    engine_version: str
+    model: str
+    model_revision: str | None
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """An engine is started once, asked many times concurrently from one event loop, and closed once.
+
+    `generate` raises `SampleFailedError` when this request alone is to blame, `EngineDeadError` when no further request
+    can succeed. `close` is idempotent and leaves no process behind. Cancelling `generate` frees the engine's slot.
+    """
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests the engine wants in flight."""
+        ...
+
+    async def start(self) -> EngineInfo:
+        """Load or connect; returns who will answer. Raises `EngineDeadError` or `BadInputError`."""
+        ...
+
+    async def generate(self, request: Request) -> Reply:
+        """Answer one request."""
+        ...
+
+    async def close(self) -> None:
+        """Stop everything this engine started."""
+        ...

@@ -1,0 +1,1 @@
+"""Recipes: the YAML of `configs/` as checked models, split into identity and execution."""

@@ -1,0 +1,110 @@
+"""One sample through the engine: requests, replies, attempts. Knows nothing of logs, shards or stores."""
+
+import asyncio
+from collections.abc import Sequence
+
+from caprl_core.data.reasons import Reason
+from caprl_core.data.row import Result
+from caprl_core.data.sample import PlannedSample, PreparedImage
+from caprl_core.engines.protocol import Engine, EngineInfo, Reply, Request
+from caprl_core.engines.slots import PrioritySlots
+from caprl_core.errors import SampleFailedError
+from caprl_core.recipe.models import CaptionRecipe
+from caprl_core.shards.meter import EngineMeter
+from caprl_core.shards.results import Asked, accepted, member_of, rejected
+from caprl_core.shards.stage import Drop, Outcome, Stage
+from caprl_core.storage.layout import Unit
+
+
+class Asker:
+    """Asks one unit's samples. Older units go first when slots are scarce, so a shard's tail is never starved."""
+
+    def __init__(
+        self,
+        unit: Unit,
+        priority: int,
+        *,
+        stage: Stage,
+        engine: Engine,
+        info: EngineInfo,
+        slots: PrioritySlots,
+        meter: EngineMeter,
+        recipe: CaptionRecipe,
+    ) -> None:
+        self._unit = unit
+        self._priority = priority
+        self._stage = stage
+        self._engine = engine
+        self._info = info
+        self._slots = slots
+        self._meter = meter
+        self._recipe = recipe
+
+    async def ask(self, sample: PlannedSample, image: PreparedImage, first: int = 1) -> tuple[Result, bytes | None]:
+        """Attempts from number `first` on until one succeeds or none is left; the tar member's bytes go with a row.
+
+        Raises `EngineDeadError`.
+        """
+        asked = Asked()
+        for attempt in range(first, first + self._stage.max_attempts):
+            try:
+                requests = self._stage.requests(sample, image, attempt)
+                replies = await self._replies(requests)
+            except SampleFailedError as error:
+                return rejected(
+                    sample, Drop(error.reason, error.detail, retry=False), _next(asked, attempt), image
+                ), None
+            asked = _next(asked, attempt, requests, replies)
+            outcome = self._judge(sample, replies, attempt)
+            if not isinstance(outcome, Drop):
+                member = await asyncio.to_thread(member_of, image, self._recipe)
+                result = accepted(sample, outcome, asked, image, member=member, engine=self._info, recipe=self._recipe)
+                return result, member[0]
+            if not outcome.retry or attempt == first + self._stage.max_attempts - 1:
+                break
+            asked = _with_reason(asked, str(outcome.reason))
+        return rejected(sample, outcome, asked, image), None
+
+    async def _replies(self, requests: Sequence[Request]) -> list[Reply]:
+        if len(requests) == 1:
+            return [await self._reply(requests[0])]
+        tasks = [asyncio.ensure_future(self._reply(request)) for request in requests]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _reply(self, request: Request) -> Reply:
+        async with self._slots.hold(self._priority):
+            with self._meter.asking(self._unit):
+                return await self._engine.generate(request)
+
+    def _judge(self, sample: PlannedSample, replies: Sequence[Reply], attempt: int) -> Outcome:
+        """A stage is meant to be total; a reply that breaks it all the same costs its sample, never the shard."""
+        try:
+            return self._stage.outcome(sample, replies, attempt)
+        except Exception as error:
+            return Drop(Reason.UNPARSABLE, f"{type(error).__name__}: {error}", retry=False)
+
+
+def _next(asked: Asked, attempt: int, requests: Sequence[Request] = (), replies: Sequence[Reply] = ()) -> Asked:
+    return Asked(
+        attempt=attempt,
+        earlier=asked.earlier,
+        requests=requests,
+        replies=replies,
+        prompt_tokens=asked.prompt_tokens + sum(reply.prompt_tokens for reply in replies),
+        completion_tokens=asked.completion_tokens + sum(reply.completion_tokens for reply in replies),
+        latency_s=asked.latency_s + sum(reply.latency_s for reply in replies),
+    )
+
+
+def _with_reason(asked: Asked, reason: str) -> Asked:
+    return Asked(
+        attempt=asked.attempt,
+        earlier=(*asked.earlier, reason),
+        prompt_tokens=asked.prompt_tokens,
+        completion_tokens=asked.completion_tokens,
+        latency_s=asked.latency_s,
+    )

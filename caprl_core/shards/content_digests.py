@@ -1,0 +1,40 @@
+"""Digests of image contents for finding duplicates while planning."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+
+from caprl_core.data.roots import ImageReader
+from caprl_core.data.sample import PlannedSample, SourceRecord
+from caprl_core.errors import SampleFailedError
+from caprl_core.recipe.models import CaptionRecipe
+
+DIGEST_BYTES = 12
+"""Bytes of sha256 compared: among 5,000,000 images two different ones share them with probability 2e-16."""
+
+
+def content_digests(recipe: CaptionRecipe, source: str, records: Sequence[SourceRecord]) -> bytes:
+    """`DIGEST_BYTES` a record, concatenated: the start of the sha256 of the image's bytes.
+
+    An image that cannot be read equals no other: its digest is made from its reference.
+    """
+    return b"".join(asyncio.run(_digests(recipe, source, records)))
+
+
+async def _digests(recipe: CaptionRecipe, source: str, records: Sequence[SourceRecord]) -> list[bytes]:
+    reader = ImageReader(recipe)
+    places = asyncio.Semaphore(recipe.execution.runner.read_concurrency)
+
+    async def digest(record: SourceRecord) -> bytes:
+        sample = PlannedSample("", 0, record.ordinal, source, record.image, problem=record.problem)
+        async with places:
+            try:
+                data = await reader.read(sample)
+            except SampleFailedError:
+                data = f"unreadable\0{source}\0{record.ordinal}".encode()
+        return hashlib.sha256(data).digest()[:DIGEST_BYTES]
+
+    try:
+        return list(await asyncio.gather(*(digest(record) for record in records)))
+    finally:
+        reader.close()

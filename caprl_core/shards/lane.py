@@ -1,0 +1,158 @@
+"""A lane: one engine kept loaded, through which many shards are worked, neighbours overlapping.
+
+The lane owns a thread with an event loop; `run` may be called from several threads at once. Where slots are scarce the
+shard that came first goes first, so a shard's tail is filled up by its successor instead of standing alone.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from caprl_core.data.decode_pool import DecodePool
+from caprl_core.data.roots import ImageReader
+from caprl_core.engines.protocol import Engine, EngineInfo
+from caprl_core.engines.slots import PrioritySlots
+from caprl_core.errors import EngineDeadError
+from caprl_core.recipe.models import CaptionRecipe
+from caprl_core.shards.dataset import Dataset
+from caprl_core.shards.events import Observer, ShardResult
+from caprl_core.shards.meter import EngineMeter
+from caprl_core.shards.previous import PreviousRevision
+from caprl_core.shards.runner import LaneParts, ShardRunner
+from caprl_core.shards.stage import Stage
+from caprl_core.storage.layout import Unit
+
+T = TypeVar("T")
+
+
+class Lane:
+    """Use as a context manager, or `start` and `close`. Closing leaves no process and no thread behind."""
+
+    def __init__(
+        self, recipe: CaptionRecipe, dataset: Dataset, stage: Stage, open_engine: Callable[[CaptionRecipe], Engine]
+    ) -> None:
+        self._recipe = recipe
+        self._dataset = dataset
+        self._stage = stage
+        self._open_engine = open_engine
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="caprl-lane", daemon=True)
+        self._order = itertools.count()
+        self._starting = threading.Lock()
+        self._parts: LaneParts | None = None
+        self._shards: set[asyncio.Task[Any]] = set()
+        self._dead = False
+        self._closed = False
+
+    def start(self) -> EngineInfo:
+        """Load the engine. Raises `EngineDeadError` or `BadInputError`."""
+        return self._ready().info
+
+    def run(
+        self, unit: Unit, observe: Observer = lambda _: None, previous: PreviousRevision | None = None
+    ) -> ShardResult:
+        """Work one unit to its commit and return; see `ShardRunner.run` for what is raised.
+
+        After an `EngineDeadError` the next call loads a new engine.
+        """
+        parts = self._ready()
+        work = self._work(parts, unit, next(self._order), observe, previous)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except EngineDeadError:
+            self._dead = True
+            raise
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Stop what runs (their logs are flushed), then the engine, the decoders and the thread. Idempotent."""
+        with self._starting:
+            if self._closed:
+                return
+            self._closed = True
+            if self._thread.is_alive():
+                self._call(self._cancel_shards())
+                self._stop_parts()
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+            self._loop.close()
+
+    async def _work(
+        self, parts: LaneParts, unit: Unit, priority: int, observe: Observer, previous: PreviousRevision | None
+    ) -> ShardResult:
+        task = asyncio.current_task()
+        if task is not None:
+            self._shards.add(task)
+            task.add_done_callback(self._shards.discard)
+        return await ShardRunner(parts, unit, priority, observe, previous).run()
+
+    def _ready(self) -> LaneParts:
+        with self._starting:
+            if self._closed:
+                raise EngineDeadError("the lane is closed")
+            if not self._thread.is_alive():
+                self._thread.start()
+            if self._dead:
+                self._stop_parts()
+                self._dead = False
+            if self._parts is None:
+                self._parts = self._call(self._start_parts())
+            return self._parts
+
+    async def _start_parts(self) -> LaneParts:
+        runner = self._recipe.execution.runner
+        engine = self._open_engine(self._recipe)
+        try:
+            info = await engine.start()
+        except BaseException:
+            await engine.close()
+            raise
+        return LaneParts(
+            recipe=self._recipe,
+            dataset=self._dataset,
+            stage=self._stage,
+            engine=engine,
+            info=info,
+            slots=PrioritySlots(engine.concurrency),
+            meter=EngineMeter(),
+            reader=ImageReader(self._recipe),
+            decoder=DecodePool(
+                self._recipe.image,
+                workers=runner.decode_workers,
+                timeout_s=runner.decode_timeout_s,
+                memory_mb=runner.decode_memory_mb,
+            ),
+        )
+
+    def _stop_parts(self) -> None:
+        if self._parts is not None:
+            parts, self._parts = self._parts, None
+            with contextlib.suppress(EngineDeadError):
+                self._call(parts.engine.close())
+            parts.decoder.close()
+            parts.reader.close()
+
+    async def _cancel_shards(self) -> None:
+        for task in self._shards:
+            task.cancel()
+        await asyncio.gather(*self._shards, return_exceptions=True)
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def __enter__(self) -> Self:
+        """The lane, not yet started: `run` starts it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()

@@ -1,0 +1,46 @@
+"""Who used the engine: the lane's busy time, shared out among the shards that had requests in it."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from caprl_core.storage.layout import Unit
+
+
+class EngineMeter:
+    """While requests are in the engine, wall seconds are split among units by their share of them.
+
+    The units' seconds add up to the lane's busy seconds, so costs add up too. Used from one event loop.
+    """
+
+    def __init__(self) -> None:
+        self._inside: Counter[Unit] = Counter()
+        self._seconds: Counter[Unit] = Counter()
+        self._since = time.monotonic()
+
+    @contextmanager
+    def asking(self, unit: Unit) -> Iterator[None]:
+        """One request of a unit is in the engine."""
+        self._settle()
+        self._inside[unit] += 1
+        try:
+            yield
+        finally:
+            self._settle()
+            self._inside[unit] -= 1
+
+    def take(self, unit: Unit) -> float:
+        """Seconds a unit has used; forgets the unit."""
+        self._settle()
+        del self._inside[unit]
+        return float(self._seconds.pop(unit, 0.0))
+
+    def _settle(self) -> None:
+        now = time.monotonic()
+        total = self._inside.total()
+        if total:
+            for unit, count in self._inside.items():
+                if count:
+                    self._seconds[unit] += (now - self._since) * count / total
+        self._since = now

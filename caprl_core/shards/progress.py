@@ -1,0 +1,149 @@
+"""Where a dataset stands, read from its store alone: done, running, quarantined, pending, rate, ETA and cost."""
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from caprl_core.recipe.models import CostExecution
+from caprl_core.shards.dataset import Dataset
+from caprl_core.shards.gate import quarantined_units
+from caprl_core.storage.commit import CommitRecord, latest_units, list_units, read_commits
+from caprl_core.storage.layout import ATTEMPTS, ROLES, SHARDS, Unit, parse_unit
+
+RUNNING_WITHIN = dt.timedelta(minutes=2)
+"""An attempt whose log grew within this time counts as running; logs are flushed every few seconds."""
+RATE_COMMITS = 100
+"""Newest commits the rate is taken over."""
+
+
+class RunningAttempt(NamedTuple):
+    """An attempt that has not committed. `logged` counts its samples in the log; `alive` by the age of the newest."""
+
+    unit: Unit
+    attempt: str
+    logged: int
+    alive: bool
+
+
+class Progress(NamedTuple):
+    """A snapshot. Samples and shards are counts, rate is samples/s, seconds and GPU-hours say so in their names."""
+
+    name: str
+    samples: int
+    shards: int
+    shards_done: int
+    rows: int
+    rejected: int
+    reasons: dict[str, int]
+    attempts: dict[str, int]
+    revisions: int
+    quarantined: tuple[int, ...]
+    running: tuple[RunningAttempt, ...]
+    pending_samples: int
+    logged_samples: int
+    rate: float | None
+    eta_s: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    gpu_hours: float
+    gpu_hours_left: float | None
+    cost: float
+    cost_left: float | None
+    currency: str
+
+
+def unfinished_units(dataset: Dataset) -> list[Unit]:
+    """What a resume has to run, from three listings.
+
+    Shards without a commit, commits not fully published, and commits beside which attempts still lie unswept.
+    """
+    units = list_units(dataset.store)
+    published = {item.key for item in dataset.store.list(SHARDS)}
+    attempted = {parse_unit(item.key.split("/")[1]) for item in dataset.store.list(ATTEMPTS)}
+    name = dataset.record.name
+    half = [
+        unit
+        for unit in units
+        if unit in attempted or any(unit.final_key(name, role) not in published for role in ROLES)
+    ]
+    done = {unit.shard for unit in units}
+    return sorted(half + [Unit(shard, 0) for shard in range(dataset.record.shards) if shard not in done])
+
+
+def progress(dataset: Dataset, cost: CostExecution, now: dt.datetime | None = None) -> Progress:
+    """Read the state of a dataset: three listings, one cached read of the commit records."""
+    now = now or dt.datetime.now(dt.UTC)
+    units = list_units(dataset.store)
+    records = list(read_commits(dataset.store, units))
+    newest = latest_units(units)
+    current = [record for record in records if newest[record.shard] == record.unit]
+    running = _running(dataset, set(units), now)
+    waiting = {unit.shard for unit in quarantined_units(dataset.store) if unit not in set(units)}
+    done = sum(record.samples for record in current)
+    logged: Counter[int] = Counter()
+    for attempt in running:
+        if attempt.unit.revision == 0:
+            logged[attempt.unit.shard] += attempt.logged
+    pending = dataset.record.samples - done
+    rate = _rate(records)
+    gpu_hours = sum(record.usage.engine_s for record in records) * cost.gpus / 3600
+    left = gpu_hours * pending / done if done else None
+    return Progress(
+        name=dataset.record.name,
+        samples=dataset.record.samples,
+        shards=dataset.record.shards,
+        shards_done=len(current),
+        rows=sum(record.rows for record in current),
+        rejected=sum(record.rejected for record in current),
+        reasons=_sum(record.reasons for record in current),
+        attempts=_sum(record.attempts for record in current),
+        revisions=len(records) - len(current),
+        quarantined=tuple(sorted(waiting)),
+        running=tuple(running),
+        pending_samples=pending,
+        logged_samples=sum(logged.values()),
+        rate=rate,
+        eta_s=max(0, pending - sum(logged.values())) / rate if rate else None,
+        prompt_tokens=sum(record.usage.prompt_tokens for record in records),
+        completion_tokens=sum(record.usage.completion_tokens for record in records),
+        gpu_hours=gpu_hours,
+        gpu_hours_left=left,
+        cost=gpu_hours * cost.gpu_hour_price,
+        cost_left=None if left is None else left * cost.gpu_hour_price,
+        currency=cost.currency,
+    )
+
+
+def _running(dataset: Dataset, committed: set[Unit], now: dt.datetime) -> list[RunningAttempt]:
+    newest: dict[tuple[Unit, str], tuple[int, dt.datetime]] = {}
+    for item in dataset.store.list(ATTEMPTS):
+        parts = item.key.split("/")
+        unit = parse_unit(parts[1]) if len(parts) > 2 else None
+        if unit is None or unit in committed:
+            continue
+        logged = int(parts[4].split("-")[1].split(".")[0]) if parts[3] == "log" else 0
+        before = newest.get((unit, parts[2]), (0, item.modified))
+        newest[unit, parts[2]] = (max(before[0], logged), max(before[1], item.modified))
+    return [
+        RunningAttempt(unit, attempt, logged, now - modified < RUNNING_WITHIN)
+        for (unit, attempt), (logged, modified) in sorted(newest.items())
+    ]
+
+
+def _rate(records: list[CommitRecord]) -> float | None:
+    """Samples/s over the newest commits; from a single one by its own duration."""
+    ordered = sorted(records, key=lambda record: record.created)[-RATE_COMMITS:]
+    if not ordered:
+        return None
+    times = [dt.datetime.fromisoformat(record.created) for record in ordered]
+    # The first commit's own duration opens the window, so that its samples count too.
+    seconds = (times[-1] - times[0]).total_seconds() + ordered[0].usage.wall_s
+    return sum(record.samples for record in ordered) / seconds if seconds > 0 else None
+
+
+def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,125 @@
+"""The write-ahead log of a shard attempt: finished samples become durable in the object store within seconds."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+
+import orjson
+
+from caprl_core.data.row import Result, encode_line
+from caprl_core.errors import ObjectMissingError
+from caprl_core.storage.layout import Attempt, Unit
+from caprl_core.storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+class SampleLog:
+    """Appends results; `append` returns once the result is durable. One flush is under way at a time.
+
+    A segment is one whole object, so a killed writer leaves whole segments only. Results wait at most `flush_s` seconds
+    or until `flush_samples` have gathered.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        attempt: Attempt,
+        *,
+        flush_s: float,
+        flush_samples: int,
+        flushed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._attempt = attempt
+        self._flush_s = flush_s
+        self._flush_samples = flush_samples
+        self._flushed = flushed
+        self._lines: list[bytes] = []
+        self._durable: asyncio.Future[None] | None = None
+        self._wake = asyncio.Event()
+        self._segment = 0
+        self._samples = 0
+        self._failure: BaseException | None = None
+        self._writing = asyncio.Lock()
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def append(self, result: Result) -> None:
+        """Add a result and wait until the object store has it. Raises `StoreError` if the store refused it."""
+        if self._failure is not None:
+            raise self._failure
+        self._lines.append(encode_line({"key": result.key, "ledger": result.ledger, "row": result.row}))
+        if self._durable is None:
+            self._durable = asyncio.get_running_loop().create_future()
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush_regularly())
+        if len(self._lines) >= self._flush_samples:
+            self._wake.set()
+        await asyncio.shield(self._durable)
+
+    async def close(self) -> None:
+        """Write what is left and stop. Safe to call after a failure; raises `StoreError` if the last write fails."""
+        if self._flusher is not None:
+            self._flusher.cancel()
+            await asyncio.gather(self._flusher, return_exceptions=True)
+            self._flusher = None
+        if self._failure is None:
+            await self._flush()
+
+    async def _flush_regularly(self) -> None:
+        while self._failure is None:
+            try:
+                async with asyncio.timeout(self._flush_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            # Shielded: cancelling the flusher while a segment is on its way must not lose or repeat the segment.
+            await asyncio.shield(asyncio.ensure_future(self._flush()))
+
+    async def _flush(self) -> None:
+        async with self._writing:
+            if not self._lines:
+                return
+            lines, self._lines = self._lines, []
+            durable, self._durable = self._durable, None
+            key = self._attempt.log_key(self._segment, self._samples + len(lines))
+            try:
+                await asyncio.to_thread(self._store.put, key, b"".join(lines))
+            except Exception as error:
+                self._failure = error
+                if durable is not None and not durable.done():
+                    durable.set_exception(error)
+                    durable.exception()  # every waiter may already be cancelled: mark it as seen
+                return
+            self._segment += 1
+            self._samples += len(lines)
+            self._flushed()
+            if durable is not None and not durable.done():
+                durable.set_result(None)
+
+
+def read_log(store: Store, unit: Unit, ignored: Collection[str] = ()) -> dict[str, Result]:
+    """Every sample in the logs of all attempts at a unit, by key; of several results for a key the oldest is taken.
+
+    `ignored` names attempts whose log does not count (an operator had their shard redone). A segment that cannot be
+    read costs a warning: its samples are simply asked again.
+    """
+    results: dict[str, Result] = {}
+    segments = sorted(item.key for item in store.list(unit.attempts_prefix) if "/log/" in item.key)
+    for key in segments:
+        if key.split("/")[2] in ignored:
+            continue
+        try:
+            lines = store.get(key).splitlines()
+        except ObjectMissingError:
+            continue  # swept between the listing and now: the unit is committed, and the commit will be seen
+        for number, line in enumerate(lines, start=1):
+            try:
+                entry = orjson.loads(line)
+                result = Result(entry["key"], entry["ledger"]["index"], entry["ledger"], entry["row"])
+            except (orjson.JSONDecodeError, KeyError, TypeError):
+                logger.warning("%s/%s line %d cannot be read; its sample is asked again", store.uri, key, number)
+                continue
+            results.setdefault(result.key, result)
+    return results
