@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from caprl_core.cli import config
+from caprl_core.cli import card, config, doctor, download, export
 from caprl_core.cli.exit_codes import MEANINGS, ExitCode, exit_code
 from caprl_core.errors import CaprlError
 
@@ -25,6 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(config.app, name="config")
+app.command("export")(export.export)
+app.command("download")(download.download)
+app.command("card")(card.card)
+app.command("doctor")(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:

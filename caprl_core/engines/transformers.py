@@ -20,6 +20,7 @@ from caprl_core.recipe.models import EngineExecution, ModelRecipe
 
 # More rows gain little on a CPU and wait for the slowest among them: a batch is over when its longest reply is.
 BATCH = 8
+CLOSED = "the transformers engine has been closed"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +118,7 @@ class TransformersEngine:
         while not self._jobs.empty():
             left = self._jobs.get()
             if left is not None:
-                left.finish(EngineDeadError(self._dead or "the transformers engine has been closed"))
+                left.finish(EngineDeadError(self._dead or CLOSED))
 
     def _next_batch(self) -> list[_Job] | None:
         """Wait for a job and take what else is there; None is the end."""
@@ -129,7 +130,7 @@ class TransformersEngine:
                 break
             if job is None or self._dead is not None:
                 for other in [*batch, *([] if job is None else [job])]:
-                    other.finish(EngineDeadError(self._dead or "the transformers engine has been closed"))
+                    other.finish(EngineDeadError(self._dead or CLOSED))
                 return None
             if not job.answer.done():
                 batch.append(job)
@@ -151,7 +152,8 @@ class TransformersEngine:
             batch[0].finish(SampleFailedError(reason, f"{type(error).__name__}: {error}"))
             return
         for job, reply in zip(batch, replies, strict=True):
-            job.finish(reply)
+            # What close() has cut short is not what the model had to say.
+            job.finish(EngineDeadError(CLOSED) if self._closing else reply)
 
     def _generate(self, requests: Sequence[Request], jobs: Sequence[_Job]) -> list[Reply]:
         import torch  # noqa: PLC0415
@@ -225,7 +227,7 @@ class TransformersEngine:
     async def close(self) -> None:
         """End the thread; a batch in the making ends at its next token."""
         self._closing = True
-        self._dead = self._dead or "the transformers engine has been closed"
+        self._dead = self._dead or CLOSED
         if self._thread is not None:
             self._jobs.put(None)
             await asyncio.to_thread(self._thread.join)

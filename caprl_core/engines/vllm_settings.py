@@ -18,9 +18,9 @@ def has_gpu() -> bool:
 def default_environment(gpu: bool) -> dict[str, str]:
     """Variables vLLM is started with where the user has not set them.
 
-    Always: `VLLM_NO_USAGE_STATS=1` and `DO_NOT_TRACK=1` (nothing is sent to anybody), `VLLM_LOGGING_LEVEL=WARNING`, and
-    `VLLM_WORKER_MULTIPROC_METHOD=spawn` (forking a process with threads can deadlock, and a forked engine does not
-    carry the reaper's mark).
+    Always: `VLLM_NO_USAGE_STATS=1` and `DO_NOT_TRACK=1` (nothing is sent to anybody); `VLLM_LOGGING_LEVEL=WARNING`, to
+    stderr, as stdout belongs to our own output; `VLLM_WORKER_MULTIPROC_METHOD=spawn` (forking a process with threads
+    can deadlock, and a forked engine does not carry the reaper's mark).
 
     Without a GPU also: `VLLM_ENABLE_V1_MULTIPROCESSING=0`, which on the CPU build keeps the worker inside the engine
     core (one process less); `OMP_NUM_THREADS`, half of the cores, as the other half prepares images;
@@ -31,6 +31,7 @@ def default_environment(gpu: bool) -> dict[str, str]:
     values = {
         "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     }

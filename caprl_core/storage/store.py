@@ -75,9 +75,9 @@ class Store:
         with self._errors("put", key):
             obstore.put(self._store, key, data, use_multipart=False)
 
-    def put_file(self, key: str, path: Path) -> None:
-        """Write a local file as an object, whole or not at all."""
-        large = path.stat().st_size > MULTIPART_ABOVE
+    def put_file(self, key: str, path: Path, *, multipart_above: int = MULTIPART_ABOVE) -> None:
+        """Write a local file as an object, whole or not at all; above `multipart_above` bytes in parts."""
+        large = path.stat().st_size > multipart_above
         with self._errors("put", key):
             obstore.put(self._store, key, path, use_multipart=large, chunk_size=16 * 2**20, max_concurrency=4)
 
@@ -157,11 +157,16 @@ class Store:
         except (AlreadyExistsError, PreconditionError) as error:
             raise ObjectExistsError(f"{where}: exists already") from error
         except (NotFoundError, FileNotFoundError) as error:
-            if not self.is_local and "NoSuchBucket" in str(error):
-                raise StoreError(f"{self.uri}: the bucket does not exist; create it first") from error
+            self._refuse_absent_bucket(error)
             raise ObjectMissingError(f"{where}: no such object") from error
         except (BaseError, OSError) as error:
+            self._refuse_absent_bucket(error)
             raise StoreError(f"cannot {action} {where}: {_first_line(error)}") from error
+
+    def _refuse_absent_bucket(self, error: Exception) -> None:
+        """Depending on the request obstore calls it "not found" or a general error; the server's own code is in both."""
+        if not self.is_local and "NoSuchBucket" in str(error):
+            raise StoreError(f"{self.uri}: the bucket does not exist; create it first") from error
 
 
 class _Ranges(io.RawIOBase):

@@ -19,7 +19,7 @@ import os, subprocess, sys, time
 from caprl_core.engines.reaper import Reaper
 reaper = Reaper()
 reaper.start()
-child = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); time.sleep(600)"
+child = "import subprocess, sys, time; subprocess.Popen(['sleep', '600']); time.sleep(600)"
 # As vLLM's core: in the same group, and deaf to polite signals.
 subprocess.Popen([sys.executable, "-c", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + child],
                  env=os.environ | reaper.environment())
@@ -86,9 +86,7 @@ def test_a_parent_that_ends_without_closing_takes_its_engine_along() -> None:
 def test_a_stopped_reaper_kills_nothing_and_a_mark_finds_only_its_own() -> None:
     reaper, other = Reaper(), Reaper()
     reaper.start()
-    sleepers = [
-        subprocess.Popen(["sleep", "600"], env=os.environ | owner.environment()) for owner in (reaper, other)
-    ]
+    sleepers = [subprocess.Popen(["sleep", "600"], env=os.environ | owner.environment()) for owner in (reaper, other)]
     try:
         assert psutil.Process(sleepers[0].pid).environ()[MARK] == reaper.mark
         reaper.stop()

@@ -6,13 +6,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from caprl_core.data.reasons import Reason
 from caprl_core.engines.protocol import Engine, Request, Sampling
-from caprl_core.engines.seeded_sampling import SeededSampling
 from caprl_core.engines.transformers import TransformersEngine
 from caprl_core.errors import BadInputError, EngineDeadError, SampleFailedError
 from caprl_core.recipe.models import EngineExecution, ModelRecipe
@@ -91,7 +87,9 @@ async def test_a_cancelled_request_makes_room(engine: TransformersEngine, draw: 
     assert reply.completion_tokens <= 5
 
 
-async def test_a_closed_engine_leaves_nobody_waiting(tiny_model: Path, tiny_recipe: ModelRecipe, draw: Callable) -> None:
+async def test_a_closed_engine_leaves_nobody_waiting(
+    tiny_model: Path, tiny_recipe: ModelRecipe, draw: Callable
+) -> None:
     engine = TransformersEngine(tiny_recipe, EngineExecution(kind="transformers", model_path=str(tiny_model)))
     await engine.start()
     waiting = [
@@ -101,8 +99,8 @@ async def test_a_closed_engine_leaves_nobody_waiting(tiny_model: Path, tiny_reci
     await asyncio.sleep(0.3)
     await engine.close()
     results = await asyncio.gather(*waiting, return_exceptions=True)
-    # Those in the making end early, with what there is; the rest are told.
-    assert any(isinstance(result, EngineDeadError) for result in results)
+    # Also those in the making: a reply cut short by the closing is not the model's.
+    assert {type(result) for result in results} == {EngineDeadError}
     with pytest.raises(EngineDeadError):
         await engine.generate(Request("late", ASK, Sampling()))
 
@@ -112,30 +110,3 @@ async def test_a_folder_without_a_model_is_named(tmp_path: Path, tiny_recipe: Mo
         engine = TransformersEngine(tiny_recipe, EngineExecution(kind="transformers", model_path=str(path)))
         with pytest.raises(BadInputError, match=str(path)):
             await engine.start()
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    temperature=st.sampled_from([0.3, 1.0, 2.0]),
-    top_k=st.sampled_from([-1, 1, 3, 50]),
-    top_p=st.sampled_from([1.0, 0.8, 0.2]),
-    seed=st.integers(0, 2**40),
-)
-def test_draws_come_from_what_top_k_and_top_p_leave(temperature: float, top_k: int, top_p: float, seed: int) -> None:
-    logits = torch.linspace(3, -3, 16)
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    draw = SeededSampling([sampling], [0], "cpu")(torch.zeros(1, 1, dtype=torch.long), logits[None]).argmax().item()
-    shares = (logits / temperature).softmax(0)
-    if top_k > 0:
-        assert draw < top_k
-    assert draw == 0 or shares[: int(draw)].sum() < top_p or top_p == 1
-
-
-def test_draws_follow_the_softmax() -> None:
-    logits = torch.tensor([2.0, 1.0, 0.0, -1.0])
-    sampler = SeededSampling([Sampling(seed=0)], [0], "cpu")
-    counts = torch.zeros(4)
-    for _ in range(4000):
-        counts[sampler(torch.zeros(1, 1, dtype=torch.long), logits[None]).argmax()] += 1
-    # Three standard deviations of a share of 4,000 draws are below 0.024.
-    assert torch.allclose(counts / 4000, logits.softmax(0), atol=0.025)

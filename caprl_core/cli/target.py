@@ -1,0 +1,37 @@
+"""What a reading command is pointed at: a recipe, or the address of a dataset that somebody else made."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+if TYPE_CHECKING:
+    from caprl_core.recipe.models import CaptionRecipe
+    from caprl_core.storage.store import Store
+
+TargetArgument = Annotated[
+    str,
+    typer.Argument(help="Recipe file (.yaml), or where a dataset lies: a folder or `s3://` prefix.", metavar="DATASET"),
+]
+
+
+class Target(NamedTuple):
+    """The store of a dataset, and the recipe when that was given."""
+
+    store: "Store"
+    recipe: "CaptionRecipe | None"
+
+
+def open_target(text: str) -> Target:
+    """Raises `BadInputError` for a recipe that cannot be read, or a folder that is not there."""
+    from caprl_core.errors import BadInputError
+    from caprl_core.recipe.load import load_recipe
+    from caprl_core.storage.store import Store
+
+    if text.endswith((".yaml", ".yml")):
+        recipe = load_recipe(text)
+        return Target(Store(recipe.execution.output, recipe.execution.storage), recipe)
+    if "://" not in text and not Path(text).expanduser().is_dir():
+        # Opening a local store makes its folder, which is wrong for a mistyped name.
+        raise BadInputError(f"{text}: no such folder, and no recipe (.yaml)")
+    return Target(Store(text), None)

@@ -1,0 +1,1 @@
+"""Thin Prefect tasks: retries, limits and artifacts around what `caprl_core` does."""

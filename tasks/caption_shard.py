@@ -1,0 +1,65 @@
+"""One task a shard: an attempt at its commit, retried where that can help."""
+
+import threading
+from collections.abc import Callable
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from caprl_core.errors import CaprlError
+from caprl_core.shards.events import ShardResult
+from caprl_core.storage.layout import Unit
+from tasks.retrying import RETRIES, ShardStoppedError, backoff, worth_retrying
+
+
+class ShardWork:
+    """What a run's shard tasks share: how to work a unit, and whether the run is ending.
+
+    A plain class on purpose: Prefect searches collections, dataclasses and pydantic models among a task's parameters
+    for futures, but hands any other object on untouched. With no caching and no stored results it never serialises one.
+    """
+
+    def __init__(self, run: Callable[[Unit], ShardResult]) -> None:
+        self._run = run
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Let no further attempt begin; attempts that fail from now on are not retried."""
+        self._stopping.set()
+
+    def run(self, unit: Unit) -> ShardResult:
+        """Work a unit to its commit. Raises what `Lane.run` raises, or `ShardStoppedError` once the run is ending."""
+        if self._stopping.is_set():
+            raise ShardStoppedError(f"shard {unit.shard}: the run is ending; the same command again resumes")
+        try:
+            return self._run(unit)
+        except CaprlError:
+            raise
+        except Exception as error:
+            # Cancelled by the closing lane: no failure of the shard.
+            if self._stopping.is_set():
+                raise ShardStoppedError(f"shard {unit.shard}: stopped; the same command again resumes") from error
+            raise
+
+
+def _name(shard: int, revision: int) -> str:
+    return f"shard-{shard:06d}" + (f".r{revision}" if revision else "")
+
+
+def _run_name(parameters: dict[str, int]) -> str:
+    return _name(parameters["shard"], parameters["revision"])
+
+
+@task(
+    name="caption-shard",
+    task_run_name=_run_name,
+    tags={"caption-shard"},
+    retries=RETRIES,
+    retry_delay_seconds=backoff,
+    retry_condition_fn=worth_retrying,
+    persist_result=False,
+    cache_policy=NO_CACHE,
+)
+def caption_shard(shard: int, revision: int, work: ShardWork) -> ShardResult:
+    """Finish a unit, or find it finished: safe to run any number of times, anywhere."""
+    return work.run(Unit(shard, revision))
