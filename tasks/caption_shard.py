@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -42,17 +43,15 @@ class ShardWork:
             raise
 
 
-def _name(shard: int, revision: int) -> str:
-    return f"shard-{shard:06d}" + (f".r{revision}" if revision else "")
-
-
-def _run_name(parameters: dict[str, int]) -> str:
-    return _name(parameters["shard"], parameters["revision"])
+def _run_name(parameters: dict[str, Any]) -> str:
+    """`shard-000007`, of a revision `shard-000007.r1`."""
+    revision = parameters["revision"]
+    return f"shard-{parameters['shard']:06d}" + (f".r{revision}" if revision else "")
 
 
 @task(
     name="caption-shard",
-    task_run_name=_run_name,
+    task_run_name=_run_name,  # type: ignore[arg-type]
     tags={"caption-shard"},
     retries=RETRIES,
     retry_delay_seconds=backoff,

@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 from prefect.client.schemas.objects import State, TaskRun
+
 from caprl_core.errors import BadInputError, IdentityMismatchError, IncompleteError, ShardQuarantinedError
 
 RETRIES = 3

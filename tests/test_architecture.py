@@ -26,6 +26,7 @@ LAYERS: dict[str, int] = {
     "pretraining": 4,
     "export": 4,
     "report": 4,
+    "doctor": 4,
     "world": 4,
     "cli": 5,
 }

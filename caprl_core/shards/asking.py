@@ -12,7 +12,7 @@ from caprl_core.errors import SampleFailedError
 from caprl_core.recipe.models import CaptionRecipe
 from caprl_core.shards.meter import EngineMeter
 from caprl_core.shards.results import Asked, accepted, member_of, rejected
-from caprl_core.shards.stage import Drop, Outcome, Stage
+from caprl_core.shards.stage import Drop, Outcome, Row, Stage
 from caprl_core.storage.layout import Unit
 
 
@@ -46,7 +46,8 @@ class Asker:
         Raises `EngineDeadError`.
         """
         asked = Asked()
-        for attempt in range(first, first + self._stage.max_attempts):
+        attempt = first
+        while True:
             try:
                 requests = self._stage.requests(sample, image, attempt)
                 replies = await self._replies(requests)
@@ -56,14 +57,14 @@ class Asker:
                 ), None
             asked = _next(asked, attempt, requests, replies)
             outcome = self._judge(sample, replies, attempt)
-            if not isinstance(outcome, Drop):
+            if isinstance(outcome, Row):
                 member = await asyncio.to_thread(member_of, image, self._recipe)
                 result = accepted(sample, outcome, asked, image, member=member, engine=self._info, recipe=self._recipe)
                 return result, member[0]
-            if not outcome.retry or attempt == first + self._stage.max_attempts - 1:
-                break
+            attempt += 1
+            if not outcome.retry or attempt == first + self._stage.max_attempts:
+                return rejected(sample, outcome, asked, image), None
             asked = _with_reason(asked, str(outcome.reason))
-        return rejected(sample, outcome, asked, image), None
 
     async def _replies(self, requests: Sequence[Request]) -> list[Reply]:
         if len(requests) == 1:

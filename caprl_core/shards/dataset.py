@@ -1,6 +1,7 @@
 """A dataset on its store: created once with an identity and a plan, opened only by recipes of the same identity."""
 
 import datetime as dt
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -29,10 +30,9 @@ class DatasetRecord(BaseModel):
     created: str = Field(description="ISO 8601, UTC.")
 
 
-class Dataset(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Dataset:
     """An open dataset."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
 
     store: Store
     record: DatasetRecord

@@ -48,6 +48,11 @@ class Lane:
         self._dead = False
         self._closed = False
 
+    @property
+    def scratch(self) -> str | None:
+        """Where local scratch folders are made; None is the system's place."""
+        return self._recipe.execution.runner.spool_dir
+
     def start(self) -> EngineInfo:
         """Load the engine. Raises `EngineDeadError` or `BadInputError`."""
         return self._ready().info

@@ -1,7 +1,7 @@
 """Who used the engine: the lane's busy time, shared out among the shards that had requests in it."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +16,7 @@ class EngineMeter:
 
     def __init__(self) -> None:
         self._inside: Counter[Unit] = Counter()
-        self._seconds: Counter[Unit] = Counter()
+        self._seconds: defaultdict[Unit, float] = defaultdict(float)
         self._since = time.monotonic()
 
     @contextmanager
@@ -34,7 +34,7 @@ class EngineMeter:
         """Seconds a unit has used; forgets the unit."""
         self._settle()
         del self._inside[unit]
-        return float(self._seconds.pop(unit, 0.0))
+        return self._seconds.pop(unit, 0.0)
 
     def _settle(self) -> None:
         now = time.monotonic()

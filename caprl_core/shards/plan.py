@@ -5,7 +5,6 @@ record in arrays, the second gives out keys and shards (5,000,000 samples stay u
 """
 
 import hashlib
-import tempfile
 import threading
 from array import array
 from collections import Counter
@@ -25,6 +24,7 @@ from caprl_core.data.sources import open_source
 from caprl_core.errors import BadInputError
 from caprl_core.recipe.models import CaptionRecipe, SourceRecipe
 from caprl_core.shards.content_digests import content_digests
+from caprl_core.shards.scratch import scratch_folder
 from caprl_core.storage.store import Store
 
 PLAN_SCHEMA = pa.schema(
@@ -68,11 +68,11 @@ def write_plan(recipe: CaptionRecipe, store: Store, progress: Callable[[int], No
     The plan's key holds its digest, so racing planners cannot harm each other, and the same input gives the same bytes.
     `progress` is told the number of records read so far. Raises `BadInputError` when a source cannot be read.
     """
-    with tempfile.TemporaryDirectory(prefix="caprl-plan-", dir=recipe.execution.runner.spool_dir) as folder:
-        scratch = _read_sources(recipe, Path(folder), progress)
+    with scratch_folder(recipe.execution.runner.spool_dir) as folder:
+        scratch = _read_sources(recipe, folder, progress)
         if len(scratch.source_of) == 0:
             raise BadInputError(f"recipe {recipe.name}: the sources hold no record at all; check uri and limit")
-        path = Path(folder) / "plan.parquet"
+        path = folder / "plan.parquet"
         found = _assign(recipe, scratch, path)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,8 +1,6 @@
 """Redoing rejected samples: a superseding revision of the shard, through the same protocol, never an overwrite."""
 
-import tempfile
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import Any
 
 from caprl_core.data.reasons import Reason
@@ -11,6 +9,7 @@ from caprl_core.shards.dataset import Dataset
 from caprl_core.shards.events import Observer, ShardResult
 from caprl_core.shards.lane import Lane
 from caprl_core.shards.previous import take_over
+from caprl_core.shards.scratch import scratch_folder
 from caprl_core.storage.commit import CommitRecord, latest_units, list_units, read_commit, read_commits
 from caprl_core.storage.layout import Unit
 
@@ -49,8 +48,8 @@ def retry_rejected(
     def again(line: Any) -> bool:
         return line["reason"] in reasons
 
-    with tempfile.TemporaryDirectory(prefix="caprl-revision-") as folder:
-        return lane.run(unit, observe, take_over(dataset.store, before, again, Path(folder)))
+    with scratch_folder(lane.scratch) as folder:
+        return lane.run(unit, observe, take_over(dataset.store, before, again, folder))
 
 
 def unfinished_revisions(dataset: Dataset, reasons: frozenset[str]) -> Iterator[Unit]:

@@ -7,7 +7,6 @@ engine, and `window` samples are between their first request and the log, so a k
 import asyncio
 import datetime as dt
 import hashlib
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -31,6 +30,7 @@ from caprl_core.shards.meter import EngineMeter
 from caprl_core.shards.pack import PackedObject, pack
 from caprl_core.shards.previous import PreviousRevision, nothing_before
 from caprl_core.shards.results import Asked, member_of, rejected
+from caprl_core.shards.scratch import scratch_folder
 from caprl_core.shards.spool import Spool
 from caprl_core.shards.stage import Drop, Stage
 from caprl_core.storage.commit import CommitRecord, CommittedObject, Usage, commit, read_commit
@@ -108,15 +108,17 @@ class ShardRunner:
         self._resumed = len(self._results) - len(self._previous.kept)
         self._rejected = sum(result.rejected for result in self._results.values())
         self._step("log read")
-        with tempfile.TemporaryDirectory(prefix="caprl-shard-", dir=self._recipe.execution.runner.spool_dir) as name:
-            with Spool(Path(name) / "spool") as spool:
-                await self._ask_all([sample for sample in samples if sample.key not in self._results], spool)
-                self._step("all logged")
-                if not ruling.accepted:
-                    await self._judge()
-                self._step("gated")
-                await self._restore(samples, spool)
-                packed = await asyncio.to_thread(self._pack, samples, spool, Path(name))
+        with (
+            scratch_folder(self._recipe.execution.runner.spool_dir) as folder,
+            Spool(folder / "spool") as spool,
+        ):
+            await self._ask_all([sample for sample in samples if sample.key not in self._results], spool)
+            self._step("all logged")
+            if not ruling.accepted:
+                await self._judge()
+            self._step("gated")
+            await self._restore(samples, spool)
+            packed = await asyncio.to_thread(self._pack, samples, spool, folder)
             self._step("packed")
             for item in packed:
                 await asyncio.to_thread(self._store.put_file, self._attempt.object_key(item.role), item.path)
@@ -231,7 +233,7 @@ class ShardRunner:
             attempts=dict(sorted(Counter(str(row["attempt"]) for row in rows).items())),
             objects=tuple(
                 CommittedObject(
-                    role=item.role,  # type: ignore[arg-type]
+                    role=item.role,
                     attempt_key=self._attempt.object_key(item.role),
                     final_key=self._unit.final_key(name, item.role),
                     size=item.size,

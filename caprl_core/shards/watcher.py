@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from caprl_core.shards.events import ShardEvent, ShardResult
-from caprl_core.shards.progress import Progress
+from caprl_core.shards.tally import RunStart
 from caprl_core.storage.layout import Unit
 
 
@@ -14,8 +14,8 @@ class Watcher(Protocol):
         """So many source records have been read for the plan."""
         ...
 
-    def started(self, before: Progress, units: int) -> None:
-        """The run begins: the dataset as it is found, and how many units this run works."""
+    def started(self, start: RunStart) -> None:
+        """The run begins."""
         ...
 
     def event(self, event: ShardEvent) -> None:
@@ -41,7 +41,7 @@ class NoWatcher:
     def planning(self, records: int) -> None:
         """Nothing."""
 
-    def started(self, before: Progress, units: int) -> None:
+    def started(self, start: RunStart) -> None:
         """Nothing."""
 
     def event(self, event: ShardEvent) -> None:

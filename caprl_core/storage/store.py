@@ -164,7 +164,7 @@ class Store:
             raise StoreError(f"cannot {action} {where}: {_first_line(error)}") from error
 
     def _refuse_absent_bucket(self, error: Exception) -> None:
-        """Depending on the request obstore calls it "not found" or a general error; the server's own code is in both."""
+        """By the request, obstore calls it "not found" or a general error; the server's own code is in both."""
         if not self.is_local and "NoSuchBucket" in str(error):
             raise StoreError(f"{self.uri}: the bucket does not exist; create it first") from error
 

@@ -1,0 +1,60 @@
+"""What `python -m flows.…` understands. Imports nothing of Prefect, so `--help` and wrong usage answer at once."""
+
+import argparse
+import shlex
+import sys
+from typing import Any, NoReturn
+
+from caprl_core.cli.exit_codes import MEANINGS
+from caprl_core.cli.run_display import RunDisplay
+
+
+def caption_dataset_command(arguments: list[str] | None = None) -> NoReturn:
+    """`python -m flows.caption_dataset`; ends the process."""
+    parser = _parser("flows.caption_dataset", "Caption a dataset as its recipe says, or what is left of it.")
+    options = parser.parse_args(arguments)
+    parameters = {"config": options.config, "output": options.output, "max_shards": options.max_shards}
+    _run("flows.caption_dataset", "caption_dataset", parameters, options)
+
+
+def retry_rejected_command(arguments: list[str] | None = None) -> NoReturn:
+    """`python -m flows.retry_rejected`; ends the process."""
+    parser = _parser("flows.retry_rejected", "Ask rejected samples again, in superseding revisions of their shards.")
+    parser.add_argument(
+        "--reason", action="append", metavar="REASON", help="only samples rejected for this reason; repeatable"
+    )
+    options = parser.parse_args(arguments)
+    parameters = {
+        "config": options.config,
+        "reasons": options.reason,
+        "output": options.output,
+        "max_shards": options.max_shards,
+    }
+    _run("flows.retry_rejected", "retry_rejected", parameters, options)
+
+
+def _parser(module: str, description: str) -> argparse.ArgumentParser:
+    codes = "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items())
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module}", description=description, epilog=f"Exit codes: {codes}; 143 as 130, by SIGTERM."
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="recipe file (YAML)")
+    parser.add_argument("--output", metavar="URI", help="folder or s3:// prefix instead of the recipe's")
+    parser.add_argument("--max-shards", type=_positive, metavar="N", help="end after so many shards")
+    parser.add_argument("--json", action="store_true", help="print JSON lines on standard output")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _run(module: str, flow: str, parameters: dict[str, Any], options: argparse.Namespace) -> NoReturn:
+    from flows.embedded import run_embedded  # noqa: PLC0415
+
+    resume = shlex.join([sys.executable, "-m", module, *sys.argv[1:]])
+    display = RunDisplay(as_json=options.json, live=sys.stderr.isatty(), resume=resume)
+    sys.exit(run_embedded(module, flow, parameters, display))

@@ -1,0 +1,60 @@
+"""The flow that asks rejected samples again and commits superseding revisions of their shards.
+
+`python -m flows.retry_rejected --config FILE [--reason REASON …]` runs it in this process.
+"""
+
+if __name__ == "__main__":
+    # Before Prefect is imported: it reads its settings and sets up logging at that moment.
+    from flows.command_line import retry_rejected_command
+
+    retry_rejected_command()
+
+from typing import Any
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from caprl_core.recipe.load import load_recipe
+from caprl_core.recipe.relocate import relocated
+from caprl_core.shards.dataset import open_dataset
+from caprl_core.shards.events import Observer, ShardResult
+from caprl_core.shards.lane import Lane
+from caprl_core.shards.revise import known_reasons, next_unit, revisable
+from caprl_core.shards.revise import retry_rejected as revise_unit
+from caprl_core.shards.tally import RunStart
+from caprl_core.storage.layout import Unit
+from caprl_core.storage.store import Store
+from flows.shard_run import MAX_IN_FLIGHT, run_shards
+
+
+@flow(
+    name="retry-rejected",
+    flow_run_name="retry {config}",
+    task_runner=ThreadPoolTaskRunner(max_workers=MAX_IN_FLIGHT),  # type: ignore[arg-type]
+    persist_result=False,
+)
+def retry_rejected(
+    config: str, reasons: list[str] | None = None, output: str | None = None, max_shards: int | None = None
+) -> dict[str, Any]:
+    """Ask the rejected samples again, those of `reasons` or all; each shard that has some gets one new revision.
+
+    Every run makes another revision, whether or not the samples succeed this time; committed ones are never changed.
+    """
+    recipe = relocated(load_recipe(config), output)
+    wanted = known_reasons(reasons or ())
+    dataset = open_dataset(Store(recipe.execution.output, recipe.execution.storage), recipe)
+    records = revisable(dataset, wanted)[:max_shards]
+    start = RunStart(
+        name=dataset.record.name,
+        uri=dataset.store.uri,
+        total=sum(record.samples for record in records),
+        done=0,
+        rejected=0,
+        shards=len(records),
+    )
+
+    def revise(lane: Lane, unit: Unit, observe: Observer) -> ShardResult:
+        return revise_unit(lane, dataset, unit, wanted, observe)
+
+    units = [next_unit(record) for record in records]
+    return run_shards("retry-rejected", recipe, dataset, units=units, start=start, run_unit=revise)
