@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -91,12 +91,8 @@ def run_embedded(module: str, flow: str, parameters: Mapping[str, Any], display:
     try:
         with display:
             display.note("starting")
-            with _api():
-                token = WATCHER.set(display)
-                try:
-                    summary = getattr(importlib.import_module(module), flow)(**parameters)
-                finally:
-                    WATCHER.reset(token)
+            with _flow(module, flow) as run, _watched_by(display):
+                summary = run(**parameters)
             display.summary(summary)
     except CaprlError as error:
         display.error(str(error))
@@ -113,18 +109,29 @@ def run_embedded(module: str, flow: str, parameters: Mapping[str, Any], display:
 
 
 @contextmanager
-def _api() -> Iterator[None]:
-    """The configured Prefect API, or a server of our own."""
+def _flow(module: str, flow: str) -> Iterator[Callable[..., dict[str, Any]]]:
+    """The flow, with the configured Prefect API or else a server of our own behind it."""
     from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415
 
     if PREFECT_API_URL.value():
-        yield
+        yield getattr(importlib.import_module(module), flow)
         return
-    with LocalServer() as server, temporary_settings(updates={PREFECT_API_URL: server.api_url}):
-        try:
-            yield
-        finally:
-            _drain()
+    with LocalServer() as server:
+        run = getattr(importlib.import_module(module), flow)  # while the server starts: both take seconds
+        with temporary_settings(updates={PREFECT_API_URL: server.wait()}):
+            try:
+                yield run
+            finally:
+                _drain()
+
+
+@contextmanager
+def _watched_by(display: RunDisplay) -> Iterator[None]:
+    token = WATCHER.set(display)
+    try:
+        yield
+    finally:
+        WATCHER.reset(token)
 
 
 def _drain() -> None:

@@ -32,29 +32,24 @@ RECORDER = {
 
 
 class LocalServer:
-    """`with LocalServer() as server:` serves on `server.api_url`, with the user's Prefect database."""
+    """`with LocalServer() as server:` starts it; `wait` returns its API's URL. It uses the user's Prefect database."""
 
     def __init__(self) -> None:
         self._reaper = Reaper()
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch = tempfile.TemporaryDirectory(prefix="caprl-prefect-")
+        self._log = Path(self._scratch.name) / "server.log"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
 
-    @property
-    def api_url(self) -> str:
-        """For `PREFECT_API_URL`."""
-        return f"http://127.0.0.1:{self._port}/api"
-
     def __enter__(self) -> Self:
-        """Start it and wait until it answers. Raises `CaprlError`, with the end of its output."""
-        log = Path(self._scratch.name) / "server.log"
+        """Start it; it answers some seconds later."""
         self._reaper.start()
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self._port)]
         # Schedules and late runs in the user's database are no business of this run.
         command += ["--no-ui", "--no-scheduler", "--no-late-runs", "--log-level", "ERROR"]
-        with log.open("wb") as output:
+        with self._log.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and constant arguments
                 command,
                 env=RECORDER | os.environ | self._reaper.environment(),
@@ -63,23 +58,22 @@ class LocalServer:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        try:
-            self._wait_until_ready(self._process, log)
-        except BaseException:
-            self.stop()
-            raise
         return self
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def wait(self) -> str:
+        """Return its URL, for `PREFECT_API_URL`, once it answers. Raises `CaprlError`, with the end of its output."""
+        if self._process is None:
+            raise CaprlError("the embedded Prefect server has not been started")
+        url = f"http://127.0.0.1:{self._port}/api"
         deadline = time.monotonic() + READY_S
-        while time.monotonic() < deadline and process.poll() is None:
+        while time.monotonic() < deadline and self._process.poll() is None:
             with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{self.api_url}/health", timeout=5.0, trust_env=False).status_code == httpx.codes.OK:
-                    return
+                if httpx.get(f"{url}/health", timeout=5.0, trust_env=False).status_code == httpx.codes.OK:
+                    return url
             time.sleep(0.1)
         raise CaprlError(
             "the embedded Prefect server did not start; set PREFECT_HOME to a writable folder of its own, or "
-            f"PREFECT_API_URL to a running server. Its last words:\n{log.read_text(errors='replace')[-2000:]}"
+            f"PREFECT_API_URL to a running server. Its last words:\n{self._log.read_text(errors='replace')[-2000:]}"
         )
 
     def stop(self) -> None:

@@ -15,7 +15,15 @@ CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """URL of a running S3 server; the AWS_* variables of this process point at it, so children inherit them."""
+    """URL of a running S3 server; the AWS_* variables of this process point at it, so children inherit them.
+
+    CAPRL_TEST_S3_ENDPOINT names another server to test against (Ceph, MinIO, …); its keys are the usual AWS_* variables.
+    """
+    if (other := os.environ.get("CAPRL_TEST_S3_ENDPOINT")) is not None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ENDPOINT_URL", other)
+            yield other
+        return
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

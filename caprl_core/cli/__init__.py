@@ -9,7 +9,20 @@ from typing import Annotated
 
 import typer
 
-from caprl_core.cli import card, config, doctor, download, export
+from caprl_core.cli import (
+    annotate,
+    card,
+    config,
+    doctor,
+    download,
+    export,
+    plan,
+    release,
+    status,
+    sweep,
+    urls,
+    verify,
+)
 from caprl_core.cli.exit_codes import MEANINGS, ExitCode, exit_code
 from caprl_core.errors import CaprlError
 
@@ -25,6 +38,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(config.app, name="config")
+app.command("plan")(plan.plan)
+app.command("annotate")(annotate.annotate)
+app.command("status")(status.status)
+app.command("verify")(verify.verify)
+app.command("retry-rejected")(annotate.retry_rejected)
+app.command("release")(release.release)
+app.command("sweep")(sweep.sweep)
+app.command("urls")(urls.urls)
 app.command("export")(export.export)
 app.command("download")(download.download)
 app.command("card")(card.card)

@@ -70,7 +70,9 @@ class Lane:
         try:
             return future.result()
         except EngineDeadError:
-            self._dead = True
+            # A neighbour that saw the same engine die may have replaced it already: its successor is not dead.
+            if self._parts is parts:
+                self._dead = True
             raise
         except BaseException:
             future.cancel()
