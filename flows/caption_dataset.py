@@ -84,6 +84,7 @@ def _start(recipe: CaptionRecipe, dataset: Dataset, units: list[Unit], committed
     return RunStart(
         name=record.name,
         uri=dataset.store.uri,
+        samples=record.samples,
         total=done + sum(record.samples - last * whole if unit.shard == last else whole for unit in fresh),
         done=done,
         rejected=before.rejected,

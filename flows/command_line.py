@@ -5,8 +5,10 @@ import shlex
 import sys
 from typing import Any, NoReturn
 
-from caprl_core.cli.exit_codes import MEANINGS
+from caprl_core.cli.exit_codes import MEANINGS, exit_code
 from caprl_core.cli.run_display import RunDisplay
+from caprl_core.errors import CaprlError
+from caprl_core.recipe.load import load_recipe
 
 
 def caption_dataset_command(arguments: list[str] | None = None) -> NoReturn:
@@ -57,4 +59,9 @@ def _run(module: str, flow: str, parameters: dict[str, Any], options: argparse.N
 
     resume = shlex.join([sys.executable, "-m", module, *sys.argv[1:]])
     display = RunDisplay(as_json=options.json, live=sys.stderr.isatty(), resume=resume)
+    try:
+        load_recipe(options.config)  # a misspelt key is told before the seconds a server takes to start
+    except CaprlError as error:
+        display.error(str(error))
+        sys.exit(exit_code(error))
     sys.exit(run_embedded(module, flow, parameters, display))

@@ -44,10 +44,12 @@ def retry_rejected(
     wanted = known_reasons(reasons or ())
     dataset = open_dataset(Store(recipe.execution.output, recipe.execution.storage), recipe)
     records = revisable(dataset, wanted)[:max_shards]
+    samples = sum(record.samples for record in records)
     start = RunStart(
         name=dataset.record.name,
         uri=dataset.store.uri,
-        total=sum(record.samples for record in records),
+        samples=samples,
+        total=samples,
         done=0,
         rejected=0,
         shards=len(records),

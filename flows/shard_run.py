@@ -22,7 +22,7 @@ from tasks.caption_shard import ShardWork, caption_shard
 from tasks.reports import RunReport
 from tasks.sliding_window import Outcome, SlidingWindow
 
-GIVE_UP_AFTER = 8
+GIVE_UP_AFTER = 5
 """Failed shards in a row after which a run ends: each had its retries, so the cause is not in the shards."""
 MAX_IN_FLIGHT = 16
 """Threads of a flow's task runner; the recipe's `shards_in_flight` cannot be more."""
@@ -117,7 +117,7 @@ class _Run:
         summary: dict[str, Any] = {
             "name": self._start.name,
             "uri": self._start.uri,
-            "samples": self._start.total,
+            "samples": self._start.samples,
             "samples_done": now.done,
             "shards_committed": now.shards_done,
             "shards_quarantined": [unit.shard for unit in quarantined],

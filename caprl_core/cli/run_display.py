@@ -56,7 +56,7 @@ class RunDisplay:
         """The run begins."""
         self._tally = Tally(start)
         text = (
-            f"{start.name} in {start.uri}: {start.done:,} of {start.total:,} samples done, {start.shards:,} shards left"
+            f"{start.name} in {start.uri}: {start.done:,} of {start.samples:,} samples done, {start.shards:,} shards left"
         )
         facts = start._asdict()
         del facts["counted"]
@@ -71,7 +71,7 @@ class RunDisplay:
         if event.step == "log read" and event.done:
             self._say(
                 "resumed",
-                f"shard {event.unit}: {event.done:,} samples taken from the logs of earlier attempts",
+                f"{_shown(event.unit)}: {event.done:,} samples taken from the logs of earlier attempts",
                 unit=str(event.unit),
                 samples=event.done,
             )
@@ -84,7 +84,7 @@ class RunDisplay:
         why = ", ".join(f"{reason} {count:,}" for reason, count in record.reasons.items())
         self._say(
             "shard",
-            f"shard {result.unit}: {record.rows:,} rows, {record.rejected:,} rejected" + (f" ({why})" if why else ""),
+            f"{_shown(result.unit)}: {record.rows:,} rows, {record.rejected:,} rejected" + (f" ({why})" if why else ""),
             unit=str(result.unit),
             rows=record.rows,
             rejected=record.rejected,
@@ -98,7 +98,7 @@ class RunDisplay:
         if self._tally is not None:
             self._tally.failed(unit)
         kind = "quarantined" if isinstance(error, ShardQuarantinedError) else "failed"
-        text = str(error) if kind == "quarantined" else f"shard {unit}: {type(error).__name__}: {error}"
+        text = str(error) if kind == "quarantined" else f"{_shown(unit)}: {type(error).__name__}: {error}"
         self._say(kind, text, style="red", unit=str(unit), error=str(error))
 
     def stopping(self) -> None:
@@ -173,8 +173,12 @@ class RunDisplay:
         top.add_row(
             ProgressBar(total=max(1, now.total), completed=now.done, width=30), Text(_line(now), overflow="ellipsis")
         )
-        flying = "  ".join(f"{unit} ({done:,})" for unit, done in now.in_flight)
+        flying = ", ".join(f"{_shown(unit)} ({done:,})" for unit, done in now.in_flight)
         return Group(top, Text(f"in flight: {flying}", style="dim", overflow="ellipsis", no_wrap=True))
+
+
+def _shown(unit: Unit) -> str:
+    return f"shard {unit.shard}" + (f" revision {unit.revision}" if unit.revision else "")
 
 
 def _line(now: Snapshot) -> str:

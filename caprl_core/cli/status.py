@@ -64,8 +64,8 @@ def _text(found: "Progress", uri: str) -> str:
         f"{found.name}  {uri}",
         f"samples   {done:,} of {found.samples:,} committed ({share:.1f} %), {found.logged_samples:,} more in logs",
         f"shards    {found.shards_done:,} of {found.shards:,} committed, {found.revisions:,} superseded revisions",
-        f"rows      {found.rows:,}" + _counts({f"attempt {k}": n for k, n in found.attempts.items()}),
-        f"rejected  {found.rejected:,}" + _counts(found.reasons),
+        f"rows      {found.rows:,}" + _counts({f"attempt {number}:": count for number, count in found.attempts.items()}),
+        f"rejected  {found.rejected:,}" + _counts({f"{reason}:": count for reason, count in found.reasons.items()}),
     ]
     if found.quarantined:
         numbers = ", ".join(map(str, found.quarantined[:20])) + (" …" if len(found.quarantined) > 20 else "")
@@ -77,9 +77,9 @@ def _text(found: "Progress", uri: str) -> str:
     left = f", {duration(found.eta_s)} left at this rate" if found.eta_s is not None and found.pending_samples else ""
     if found.rate is not None:
         lines.append(f"rate      {found.rate:.2f} samples/s{left}")
-    more = f", about {found.gpu_hours_left:.2f} more" if found.gpu_hours_left else ""
+    more = f", about {found.gpu_hours_left:.3f} more" if found.gpu_hours_left else ""
     lines.append(
-        f"spent     {found.gpu_hours:.2f} GPU-hours{more}; {found.prompt_tokens:,} prompt and "
+        f"spent     {found.gpu_hours:.3f} GPU-hours{more}; {found.prompt_tokens:,} prompt and "
         f"{found.completion_tokens:,} completion tokens"
     )
     if found.cost:

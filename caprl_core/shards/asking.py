@@ -1,7 +1,7 @@
 """One sample through the engine: requests, replies, attempts. Knows nothing of logs, shards or stores."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from caprl_core.data.reasons import Reason
 from caprl_core.data.row import Result
@@ -40,17 +40,19 @@ class Asker:
         self._meter = meter
         self._recipe = recipe
 
-    async def ask(self, sample: PlannedSample, image: PreparedImage, first: int = 1) -> tuple[Result, bytes | None]:
+    async def ask(
+        self, sample: PlannedSample, image: PreparedImage, first: int, entered: Callable[[], Awaitable[None]]
+    ) -> tuple[Result, bytes | None]:
         """Attempts from number `first` on until one succeeds or none is left; the tar member's bytes go with a row.
 
-        Raises `EngineDeadError`.
+        `entered` is awaited whenever a request gets its slot. Raises `EngineDeadError`.
         """
         asked = Asked()
         attempt = first
         while True:
             try:
                 requests = self._stage.requests(sample, image, attempt)
-                replies = await self._replies(requests)
+                replies = await self._replies(requests, entered)
             except SampleFailedError as error:
                 return rejected(
                     sample, Drop(error.reason, error.detail, retry=False), _next(asked, attempt), image
@@ -66,18 +68,19 @@ class Asker:
                 return rejected(sample, outcome, asked, image), None
             asked = _with_reason(asked, str(outcome.reason))
 
-    async def _replies(self, requests: Sequence[Request]) -> list[Reply]:
+    async def _replies(self, requests: Sequence[Request], entered: Callable[[], Awaitable[None]]) -> list[Reply]:
         if len(requests) == 1:
-            return [await self._reply(requests[0])]
-        tasks = [asyncio.ensure_future(self._reply(request)) for request in requests]
+            return [await self._reply(requests[0], entered)]
+        tasks = [asyncio.ensure_future(self._reply(request, entered)) for request in requests]
         try:
             return await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _reply(self, request: Request) -> Reply:
+    async def _reply(self, request: Request, entered: Callable[[], Awaitable[None]]) -> Reply:
         async with self._slots.hold(self._priority):
+            await entered()
             with self._meter.asking(self._unit):
                 return await self._engine.generate(request)
 

@@ -44,7 +44,8 @@ class Lane:
         self._order = itertools.count()
         self._starting = threading.Lock()
         self._parts: LaneParts | None = None
-        self._shards: set[asyncio.Task[Any]] = set()
+        self._closing = threading.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._dead = False
         self._closed = False
 
@@ -80,24 +81,28 @@ class Lane:
 
     def close(self) -> None:
         """Stop what runs (their logs are flushed), then the engine, the decoders and the thread. Idempotent."""
-        with self._starting:
+        with self._closing:
             if self._closed:
                 return
             self._closed = True
             if self._thread.is_alive():
-                self._call(self._cancel_shards())
-                self._stop_parts()
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._thread.join()
-            self._loop.close()
+                self._call(self._cancel_work())
+            # An engine that was loading held this; it has been told to stop.
+            with self._starting:
+                self._end()
+
+    def _end(self) -> None:
+        if self._thread.is_alive():
+            self._call(self._cancel_work())
+            self._stop_parts()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        self._loop.close()
 
     async def _work(
         self, parts: LaneParts, unit: Unit, priority: int, observe: Observer, previous: PreviousRevision | None
     ) -> ShardResult:
-        task = asyncio.current_task()
-        if task is not None:
-            self._shards.add(task)
-            task.add_done_callback(self._shards.discard)
+        self._remember()
         return await ShardRunner(parts, unit, priority, observe, previous).run()
 
     def _ready(self) -> LaneParts:
@@ -114,6 +119,7 @@ class Lane:
             return self._parts
 
     async def _start_parts(self) -> LaneParts:
+        self._remember()
         runner = self._recipe.execution.runner
         engine = self._open_engine(self._recipe)
         try:
@@ -128,6 +134,7 @@ class Lane:
             engine=engine,
             info=info,
             slots=PrioritySlots(engine.concurrency),
+            ahead=PrioritySlots(max(8, engine.concurrency)),
             meter=EngineMeter(),
             reader=ImageReader(self._recipe),
             decoder=DecodePool(
@@ -146,10 +153,18 @@ class Lane:
             parts.decoder.close()
             parts.reader.close()
 
-    async def _cancel_shards(self) -> None:
-        for task in self._shards:
+    async def _cancel_work(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._shards, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _remember(self) -> None:
+        """Let `close` cancel the current task."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

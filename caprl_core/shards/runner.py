@@ -1,7 +1,8 @@
 """The shard runner: read, decode, ask, log, gate, pack, commit. The one mechanism behind every model-driven stage.
 
-One asyncio task a sample, no batch and no barrier. Two bounds: `prefetch` samples are read and decoded ahead of the
-engine, and `window` samples are between their first request and the log, so a killed shard loses no more than that.
+One asyncio task a sample, no batch and no barrier. Two bounds: a lane holds a limited number of images ahead of the
+engine, and at most `window` samples of a shard are between their first request and the log, so that a killed shard
+loses no more than that.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +51,8 @@ class LaneParts:
     engine: Engine
     info: EngineInfo
     slots: PrioritySlots
+    ahead: PrioritySlots
+    """Samples of all shards that are read, decoded or waiting for a slot: what the lane keeps in memory of images."""
     meter: EngineMeter
     reader: ImageReader
     decoder: DecodePool
@@ -62,6 +66,7 @@ class ShardRunner:
     ) -> None:
         self._parts = parts
         self._unit = unit
+        self._priority = priority
         self._observe = observe
         self._previous = previous or nothing_before()
         self._store = parts.dataset.store
@@ -92,6 +97,7 @@ class ShardRunner:
         self._results: dict[str, Result] = {}
         self._started = time.monotonic()
         self._resumed = 0
+        self._unlogged = 0
         self._rejected = 0
 
     async def run(self) -> ShardResult:
@@ -128,6 +134,7 @@ class ShardRunner:
         return await self._finish(record)
 
     async def _ask_all(self, samples: list[PlannedSample], spool: Spool) -> None:
+        self._unlogged = len(samples)
         try:
             async with asyncio.TaskGroup() as group:
                 for sample in samples:
@@ -140,27 +147,31 @@ class ShardRunner:
 
     async def _one(self, sample: PlannedSample, spool: Spool) -> None:
         """Read, decode, ask, keep the bytes, log."""
-        try:
+        async with AsyncExitStack() as ahead:
+            ahead.callback(self._prefetch.release)
             try:
+                await ahead.enter_async_context(self._parts.ahead.hold(self._priority))
                 image = await self._parts.decoder.prepare(await self._parts.reader.read(sample))
             except SampleFailedError as error:
+                # Waiting for the log takes up to `flush_s`; a run of missing images must not go at that pace.
+                await ahead.aclose()
                 drop = Drop(error.reason, error.detail, retry=False)
                 await self._done(rejected(sample, drop, Asked(), None))
                 return
-            await self._window.acquire()
-        finally:
-            self._prefetch.release()
-        try:
-            result, member = await self._asker.ask(sample, image, self._previous.next_attempt(sample.key))
-            del image
-            if member is not None:
-                spool.add(sample.key, member)
-            await self._done(result)
-        finally:
-            self._window.release()
+            async with self._window:
+                first = self._previous.next_attempt(sample.key)
+                result, member = await self._asker.ask(sample, image, first, entered=ahead.aclose)
+                del image
+                if member is not None:
+                    spool.add(sample.key, member)
+                await self._done(result)
 
     async def _done(self, result: Result) -> None:
         """Log a result; it counts once the store has it."""
+        self._unlogged -= 1
+        if not self._unlogged:
+            # The last sample of a shard would wait up to flush_s for company that cannot come.
+            self._log.hurry()
         await self._log.append(result)
         self._results[result.key] = result
         self._rejected += result.rejected

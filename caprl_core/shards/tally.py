@@ -14,13 +14,14 @@ RATE_WINDOW_S = 60.0
 
 
 class RunStart(NamedTuple):
-    """What a run begins with. Counts are samples unless they say shards; `total` includes `done`.
+    """What a run begins with. Counts are samples unless they say shards.
 
-    `counted` are units whose samples are in `done` although the run works them (to publish, or to revise them).
+    `samples` is all there is, `total` what will be done when this run is through, `done` what was before; `counted` are units whose samples are in `done` although the run works them (to publish, or to revise them).
     """
 
     name: str
     uri: str
+    samples: int
     total: int
     done: int
     rejected: int
