@@ -46,7 +46,7 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup
-	@set -e; for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	$(BIN)/python -m bench
 
 clean:
 	rm -rf .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -25,6 +25,8 @@ DEFAULTS = {
     "DO_NOT_TRACK": "1",
     # Failures are shown by the display and carried by the exit code; a traceback for each shard would drown them.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    # Standard output is for results; vLLM would log there.
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
 }
 """What is set where the user has not set it."""
 

@@ -17,6 +17,11 @@ MIN_SCRIPT_SHARE = 0.5
 """A caption may quote signs in other scripts; most of its letters must belong to the language asked for."""
 
 
+CHARACTERS_A_TOKEN = 256
+"""No token of the usual vocabularies spells more than 128. A reply beyond `max_tokens` of these was not sampled as
+asked; checking 13 MB of it would hold the event loop for 5 s and take 800 MB."""
+
+
 def request_seed(base: int, key: str, attempt: int, number: int = 0) -> int:
     """Seed of one request, 31 bits (the widest every engine takes): same sample and attempt, same seed."""
     digest = hashlib.blake2b(f"{base}/{key}/{attempt}/{number}".encode(), digest_size=4).digest()
@@ -55,6 +60,10 @@ class CaptionStage:
     def outcome(self, sample: PlannedSample, replies: Sequence[Reply], attempt: int) -> Outcome:
         """The caption, or the first check it fails."""
         text = replies[0].text.strip()
+        if len(text) > CHARACTERS_A_TOKEN * self._sampling.max_tokens:
+            return Drop(
+                Reason.UNPARSABLE, f"{len(text)} characters for {self._sampling.max_tokens} tokens at most", retry=True
+            )
         for reason, detail in self._faults(text, replies[0]):
             return Drop(reason, detail, retry=True)
         return Row({"caption": text})

@@ -3,7 +3,7 @@
 
 def duration(seconds: float) -> str:
     """`4.2 s`, `3 min 20 s`, `7 h 05 min`, `3 d 4 h`."""
-    if seconds < 60:
+    if seconds < 59.95:  # shown with one digit it would be 60.0 s
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

@@ -31,11 +31,6 @@ class RunDisplay:
         self._json = as_json
         self._resume = resume
         self._console = Console(stderr=True, highlight=False, soft_wrap=not live)
-        self._live = (
-            Live(console=self._console, get_renderable=self._render, refresh_per_second=REDRAWS_PER_S, transient=True)
-            if live and not as_json
-            else None
-        )
         self._lock = threading.Lock()
         self._tally: Tally | None = None
         self._ended = threading.Event()
@@ -43,6 +38,12 @@ class RunDisplay:
         self._planning_shown = 0.0
         self.on_stopping: Callable[[], None] = lambda: None
         """Called when the flow begins to unwind because of a signal."""
+        # Last, because it draws at once.
+        self._live = (
+            Live(console=self._console, get_renderable=self._render, refresh_per_second=REDRAWS_PER_S, transient=True)
+            if live and not as_json
+            else None
+        )
 
     # What a flow calls
 
@@ -55,9 +56,8 @@ class RunDisplay:
     def started(self, start: RunStart) -> None:
         """The run begins."""
         self._tally = Tally(start)
-        text = (
-            f"{start.name} in {start.uri}: {start.done:,} of {start.samples:,} samples done, {start.shards:,} shards left"
-        )
+        done = f"{start.done:,} of {start.samples:,} samples done"
+        text = f"{start.name} in {start.uri}: {done}, {start.shards:,} shards to work"
         facts = start._asdict()
         del facts["counted"]
         self._say("started", text, **facts)

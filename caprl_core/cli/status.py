@@ -64,7 +64,8 @@ def _text(found: "Progress", uri: str) -> str:
         f"{found.name}  {uri}",
         f"samples   {done:,} of {found.samples:,} committed ({share:.1f} %), {found.logged_samples:,} more in logs",
         f"shards    {found.shards_done:,} of {found.shards:,} committed, {found.revisions:,} superseded revisions",
-        f"rows      {found.rows:,}" + _counts({f"attempt {number}:": count for number, count in found.attempts.items()}),
+        f"rows      {found.rows:,}"
+        + _counts({f"attempt {number}:": count for number, count in found.attempts.items()}),
         f"rejected  {found.rejected:,}" + _counts({f"{reason}:": count for reason, count in found.reasons.items()}),
     ]
     if found.quarantined:

@@ -15,9 +15,12 @@ class Current(NamedTuple):
 
 
 def current_commits(dataset: Dataset) -> Current:
-    """One listing and one cached read. Raises `StoreError` for a commit that is not of this dataset."""
+    """One listing, and every record from its own object: what leaves the store is never vouched for by a cached copy.
+
+    Raises `StoreError` for a commit that is not of this dataset.
+    """
     newest = latest_units(list_units(dataset.store))
-    records = tuple(read_commits(dataset.store, [newest[shard] for shard in sorted(newest)]))
+    records = tuple(read_commits(dataset.store, [newest[shard] for shard in sorted(newest)], use_cache=False))
     for record in records:
         if record.fingerprint != dataset.record.fingerprint or not record.shard < dataset.record.shards:
             raise StoreError(

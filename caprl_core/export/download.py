@@ -80,7 +80,7 @@ def download(
     with VerifiedFiles(folder) as verified:
         _refuse_other(folder, dataset)
         plan = _plan(dataset)
-        wanted = [item for record in records for item in record.objects if item.role in roles]
+        wanted = [record.object(role) for record in records for role in roles]
         run = _Run(store, folder, verified, progress)
         run.files_total = 1 + len(wanted)
         run.bytes_total = plan.size + sum(item.size for item in wanted)
@@ -130,7 +130,7 @@ class _Run:
             pool.shutdown(cancel_futures=True)
 
     def _shard(self, record: CommitRecord, roles: Collection[str]) -> None:
-        brought = [self._bring_object(item) for item in record.objects if item.role in roles]
+        brought = [self._bring_object(record.object(role)) for role in roles]
         if all(brought):
             self.write(record.unit.commit_key, record.encode())
 
@@ -152,6 +152,8 @@ class _Run:
         try:
             fetch(self._store, wanted, path, self._stop, self._advanced)
         except (WrongContentError, ObjectMissingError) as error:
+            if isinstance(error, ObjectMissingError) and wanted.key != wanted.name:
+                return self.bring(wanted._replace(key=wanted.name))  # published and swept after we looked
             path.unlink(missing_ok=True)
             return self._failed(wanted.name, error)
         self._verified.add(wanted.name, wanted.sha256)

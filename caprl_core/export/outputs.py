@@ -6,14 +6,14 @@ removed before the first file is replaced, the new one is written last.
 
 import hashlib
 import os
-import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, NamedTuple, Self
 
 from caprl_core.errors import BadInputError
 from caprl_core.recipe.models import StorageExecution
+from caprl_core.shards.scratch import scratch_folder
 from caprl_core.storage.store import Store
 
 
@@ -35,12 +35,12 @@ class Outputs:
 
     def __init__(self, out: str, files: int, storage: StorageExecution | None, scratch: str | None) -> None:
         self._remote: Store | None = None
+        self._scratch_root = scratch
         if out.startswith("s3://"):
             folder, _, name = out.rpartition("/")
             if folder.removeprefix("s3:/").count("/") < 1 or not name:
                 raise BadInputError(f"{out}: name the file below the bucket, like s3://bucket/captions.jsonl")
             self._remote = Store(folder, storage)
-            self._scratch_root = scratch
             self._folder = Path()
         else:
             path = Path(out).expanduser()
@@ -59,15 +59,8 @@ class Outputs:
 
     def __enter__(self) -> Self:
         """Make the scratch place: beside the target, so that a rename suffices, or a local folder for `s3://`."""
-        if self._remote is not None:
-            self._temporary = Path(
-                self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="caprl-export-", dir=self._scratch_root))
-            )
-        else:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._temporary = Path(
-                self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix=".caprl-export-", dir=self._folder))
-            )
+        parent = str(self._folder) if self._remote is None else self._scratch_root
+        self._temporary = self._cleanup.enter_context(scratch_folder(parent))
         return self
 
     def write(self, line: bytes) -> None:
@@ -106,7 +99,8 @@ class Outputs:
     ) -> None:
         """Remove what was not published."""
         if self._open is not None:
-            self._open.close()
+            with suppress(OSError):  # a full disk, which `error` already tells of
+                self._open.close()
         self._cleanup.close()
 
 

@@ -8,7 +8,7 @@ from caprl_core.data.row import Result
 from caprl_core.data.sample import PlannedSample, PreparedImage
 from caprl_core.engines.protocol import Engine, EngineInfo, Reply, Request
 from caprl_core.engines.slots import PrioritySlots
-from caprl_core.errors import SampleFailedError
+from caprl_core.errors import CaprlError, SampleFailedError
 from caprl_core.recipe.models import CaptionRecipe
 from caprl_core.shards.meter import EngineMeter
 from caprl_core.shards.results import Asked, accepted, member_of, rejected
@@ -82,7 +82,13 @@ class Asker:
         async with self._slots.hold(self._priority):
             await entered()
             with self._meter.asking(self._unit):
-                return await self._engine.generate(request)
+                try:
+                    return _checked(await self._engine.generate(request))
+                except CaprlError:
+                    raise
+                except Exception as error:
+                    # What an engine makes of a hostile reply; were it systematic, the gate would stop the shard.
+                    raise SampleFailedError(Reason.REQUEST_FAILED, f"{type(error).__name__}: {error}") from error
 
     def _judge(self, sample: PlannedSample, replies: Sequence[Reply], attempt: int) -> Outcome:
         """A stage is meant to be total; a reply that breaks it all the same costs its sample, never the shard."""
@@ -90,6 +96,14 @@ class Asker:
             return self._stage.outcome(sample, replies, attempt)
         except Exception as error:
             return Drop(Reason.UNPARSABLE, f"{type(error).__name__}: {error}", retry=False)
+
+
+def _checked(reply: Reply) -> Reply:
+    """Replies are made of what a server sent: token counts of no number or of any size would break log and ledger."""
+    counts = (reply.prompt_tokens, reply.completion_tokens)
+    if not isinstance(reply.text, str) or not all(isinstance(count, int) and 0 <= count < 2**31 for count in counts):
+        raise SampleFailedError(Reason.REQUEST_FAILED, "the engine's reply has no text or impossible token counts")
+    return reply
 
 
 def _next(asked: Asked, attempt: int, requests: Sequence[Request] = (), replies: Sequence[Reply] = ()) -> Asked:

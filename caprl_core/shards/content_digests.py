@@ -13,28 +13,34 @@ DIGEST_BYTES = 12
 """Bytes of sha256 compared: among 5,000,000 images two different ones share them with probability 2e-16."""
 
 
-def content_digests(recipe: CaptionRecipe, source: str, records: Sequence[SourceRecord]) -> bytes:
-    """`DIGEST_BYTES` a record, concatenated: the start of the sha256 of the image's bytes.
+class ContentDigests:
+    """Reads images to compare them. One for a whole plan: what the reader learns about archives stays."""
 
-    An image that cannot be read equals no other: its digest is made from its reference.
-    """
-    return b"".join(asyncio.run(_digests(recipe, source, records)))
+    def __init__(self, recipe: CaptionRecipe) -> None:
+        self._reader = ImageReader(recipe)
+        self._concurrency = recipe.execution.runner.read_concurrency
 
+    def of(self, source: str, records: Sequence[SourceRecord]) -> bytes:
+        """`DIGEST_BYTES` a record, concatenated: the start of the sha256 of the image's bytes.
 
-async def _digests(recipe: CaptionRecipe, source: str, records: Sequence[SourceRecord]) -> list[bytes]:
-    reader = ImageReader(recipe)
-    places = asyncio.Semaphore(recipe.execution.runner.read_concurrency)
+        An image that cannot be read equals no other: its digest is made from its place in the source.
+        """
+        return b"".join(asyncio.run(self._digests(source, records)))
 
-    async def digest(record: SourceRecord) -> bytes:
-        sample = PlannedSample("", 0, record.ordinal, source, record.image, problem=record.problem)
-        async with places:
-            try:
-                data = await reader.read(sample)
-            except SampleFailedError:
-                data = f"unreadable\0{source}\0{record.ordinal}".encode()
-        return hashlib.sha256(data).digest()[:DIGEST_BYTES]
+    def close(self) -> None:
+        """Close the reader."""
+        self._reader.close()
 
-    try:
+    async def _digests(self, source: str, records: Sequence[SourceRecord]) -> list[bytes]:
+        places = asyncio.Semaphore(self._concurrency)
+
+        async def digest(record: SourceRecord) -> bytes:
+            sample = PlannedSample("", 0, record.ordinal, source, record.image, problem=record.problem)
+            async with places:
+                try:
+                    data = await self._reader.read(sample)
+                except SampleFailedError:
+                    data = f"unreadable\0{source}\0{record.ordinal}".encode()
+            return hashlib.sha256(data).digest()[:DIGEST_BYTES]
+
         return list(await asyncio.gather(*(digest(record) for record in records)))
-    finally:
-        reader.close()

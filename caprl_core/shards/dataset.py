@@ -53,19 +53,20 @@ def create_dataset(recipe: CaptionRecipe, store: Store, report: PlanReport, stag
         shards=report.shards,
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
-    store.put(PLAN_REPORT, report_json(report))
     try:
         store.create(DATASET, record.model_dump_json(indent=1).encode())
+        dataset = Dataset(store=store, record=record, plan=Plan(store, record.plan_key))
     except ObjectExistsError:
-        existing = open_dataset(store, recipe)
-        if existing.record.plan_sha256 != report.digest:
+        dataset = open_dataset(store, recipe)
+        if dataset.record.plan_sha256 != report.digest:
             raise IdentityMismatchError(
                 f"{store.uri}: the sources changed since this dataset was planned "
-                f"({existing.record.samples} samples then, {report.samples} now); "
+                f"({dataset.record.samples} samples then, {report.samples} now); "
                 "restore the sources, or plan into a new output folder"
             ) from None
-        return existing
-    return Dataset(store=store, record=record, plan=Plan(store, record.plan_key))
+    # Only now: the report of a refused plan must not replace that of the dataset's own.
+    store.put(PLAN_REPORT, report_json(report))
+    return dataset
 
 
 def open_dataset(store: Store, recipe: CaptionRecipe | None = None) -> Dataset:

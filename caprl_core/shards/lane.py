@@ -56,7 +56,8 @@ class Lane:
 
     def start(self) -> EngineInfo:
         """Load the engine. Raises `EngineDeadError` or `BadInputError`."""
-        return self._ready().info
+        with self._starting:
+            return self._ready().info
 
     def run(
         self, unit: Unit, observe: Observer = lambda _: None, previous: PreviousRevision | None = None
@@ -65,9 +66,11 @@ class Lane:
 
         After an `EngineDeadError` the next call loads a new engine.
         """
-        parts = self._ready()
-        work = self._work(parts, unit, next(self._order), observe, previous)
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        # Handed to the loop under the lock: a loop that `close` has stopped would never run it.
+        with self._starting:
+            parts = self._ready()
+            work = self._work(parts, unit, next(self._order), observe, previous)
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except EngineDeadError:
@@ -94,9 +97,11 @@ class Lane:
     def _end(self) -> None:
         if self._thread.is_alive():
             self._call(self._cancel_work())
-            self._stop_parts()
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
+            try:
+                self._stop_parts()
+            finally:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
         self._loop.close()
 
     async def _work(
@@ -106,26 +111,28 @@ class Lane:
         return await ShardRunner(parts, unit, priority, observe, previous).run()
 
     def _ready(self) -> LaneParts:
-        with self._starting:
-            if self._closed:
-                raise EngineDeadError("the lane is closed")
-            if not self._thread.is_alive():
-                self._thread.start()
-            if self._dead:
-                self._stop_parts()
-                self._dead = False
-            if self._parts is None:
-                self._parts = self._call(self._start_parts())
-            return self._parts
+        """The parts, made where there are none; for holders of `_starting`."""
+        if self._closed:
+            raise EngineDeadError("the lane is closed")
+        if not self._thread.is_alive():
+            self._thread.start()
+        if self._dead:
+            self._stop_parts()
+            self._dead = False
+        if self._parts is None:
+            self._parts = self._call(self._start_parts())
+        return self._parts
 
     async def _start_parts(self) -> LaneParts:
         self._remember()
         runner = self._recipe.execution.runner
+        reader = ImageReader(self._recipe)  # first: what is wrong with the recipe is told before an engine has loaded
         engine = self._open_engine(self._recipe)
         try:
             info = await engine.start()
         except BaseException:
             await engine.close()
+            reader.close()
             raise
         return LaneParts(
             recipe=self._recipe,
@@ -136,7 +143,7 @@ class Lane:
             slots=PrioritySlots(engine.concurrency),
             ahead=PrioritySlots(max(8, engine.concurrency)),
             meter=EngineMeter(),
-            reader=ImageReader(self._recipe),
+            reader=reader,
             decoder=DecodePool(
                 self._recipe.image,
                 workers=runner.decode_workers,
@@ -148,10 +155,12 @@ class Lane:
     def _stop_parts(self) -> None:
         if self._parts is not None:
             parts, self._parts = self._parts, None
-            with contextlib.suppress(EngineDeadError):
-                self._call(parts.engine.close())
-            parts.decoder.close()
-            parts.reader.close()
+            try:
+                with contextlib.suppress(EngineDeadError):
+                    self._call(parts.engine.close())
+            finally:
+                parts.decoder.close()
+                parts.reader.close()
 
     async def _cancel_work(self) -> None:
         tasks = list(self._tasks)
@@ -160,7 +169,9 @@ class Lane:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _remember(self) -> None:
-        """Let `close` cancel the current task."""
+        """Let `close` cancel the current task; one that comes after it ends here."""
+        if self._closed:
+            raise EngineDeadError("the lane is closed")
         task = asyncio.current_task()
         if task is not None:
             self._tasks.add(task)

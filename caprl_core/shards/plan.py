@@ -9,6 +9,7 @@ import threading
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from caprl_core.data.sample import PlannedSample, SourceRecord
 from caprl_core.data.sources import open_source
 from caprl_core.errors import BadInputError
 from caprl_core.recipe.models import CaptionRecipe, SourceRecipe
-from caprl_core.shards.content_digests import content_digests
+from caprl_core.shards.content_digests import ContentDigests
 from caprl_core.shards.scratch import scratch_folder
 from caprl_core.storage.store import Store
 
@@ -68,8 +69,12 @@ def write_plan(recipe: CaptionRecipe, store: Store, progress: Callable[[int], No
     The plan's key holds its digest, so racing planners cannot harm each other, and the same input gives the same bytes.
     `progress` is told the number of records read so far. Raises `BadInputError` when a source cannot be read.
     """
-    with scratch_folder(recipe.execution.runner.spool_dir) as folder:
-        scratch = _read_sources(recipe, folder, progress)
+    by_content = recipe.dataset.deduplicate.by == "sha256"
+    with (
+        scratch_folder(recipe.execution.runner.spool_dir) as folder,
+        closing(ContentDigests(recipe)) if by_content else nullcontext() as digests,
+    ):
+        scratch = _read_sources(recipe, folder, digests, progress)
         if len(scratch.source_of) == 0:
             raise BadInputError(f"recipe {recipe.name}: the sources hold no record at all; check uri and limit")
         path = folder / "plan.parquet"
@@ -91,17 +96,20 @@ class _Scratch:
     records: dict[str, int]
     problems: int
     source_of: npt.NDArray[np.uint16]
+    usable: npt.NDArray[np.bool_]
     path_digest: npt.NDArray[np.void]
     content_digest: npt.NDArray[np.void] | None
 
 
-def _read_sources(recipe: CaptionRecipe, folder: Path, progress: Callable[[int], None]) -> _Scratch:
+def _read_sources(
+    recipe: CaptionRecipe, folder: Path, digests: ContentDigests | None, progress: Callable[[int], None]
+) -> _Scratch:
     source_of = array("H")
+    usable = array("b")
     path_digests = bytearray()
-    contents = bytearray() if recipe.dataset.deduplicate.by == "sha256" else None
+    contents = bytearray()
     paths: list[Path] = []
     records: Counter[str] = Counter()
-    problems = 0
     for number, source in enumerate(recipe.sources):
         paths.append(folder / f"source-{number}.parquet")
         with pq.ParquetWriter(paths[-1], _SCRATCH, compression="zstd", compression_level=1) as writer:
@@ -110,17 +118,18 @@ def _read_sources(recipe: CaptionRecipe, folder: Path, progress: Callable[[int],
                 path_digests += b"".join(_path_digest(source.name, record.image) for record in batch)
                 source_of.extend([number] * len(batch))
                 records[source.name] += len(batch)
-                problems += sum(record.problem is not None for record in batch)
-                if contents is not None:
-                    contents += content_digests(recipe, source.name, batch)
+                usable.extend(record.problem is None for record in batch)
+                if digests is not None:
+                    contents += digests.of(source.name, batch)
                 progress(len(source_of))
     return _Scratch(
         paths,
         dict(records),
-        problems,
+        usable.count(0),
         np.frombuffer(source_of, dtype=np.uint16),
-        np.frombuffer(bytes(path_digests), dtype=_DIGEST),
-        np.frombuffer(bytes(contents), dtype=_DIGEST) if contents is not None else None,
+        np.frombuffer(usable, dtype=np.bool_),
+        np.frombuffer(path_digests, dtype=_DIGEST),
+        np.frombuffer(contents, dtype=_DIGEST) if digests is not None else None,
     )
 
 
@@ -189,6 +198,8 @@ def _assign(recipe: CaptionRecipe, scratch: _Scratch, path: Path) -> dict[str, A
         duplicate = copies > 0
     else:
         duplicate = repeat > 0
+    # Records without a usable image all refer to the same nothing: each is a ledger line of its own.
+    duplicate &= scratch.usable
     keep = ~duplicate if recipe.dataset.deduplicate.drop else np.ones(len(repeat), dtype=bool)
 
     def key_of(position: int) -> str:

@@ -1,5 +1,6 @@
 """What a new revision of a shard takes over from the one before: rows, rejections, attempts used and tar members."""
 
+import hashlib
 import io
 import tarfile
 import threading
@@ -11,6 +12,7 @@ import orjson
 import pyarrow.parquet as pq
 
 from caprl_core.data.row import Result
+from caprl_core.errors import StoreError
 from caprl_core.storage.commit import CommitRecord
 from caprl_core.storage.publish import locate, read_object
 from caprl_core.storage.store import Store
@@ -26,13 +28,18 @@ class PreviousRevision:
         self._members: dict[str, tuple[int, int]] | None = None
         self._lock = threading.Lock()
 
-    def next_attempt(self, key: str) -> int:
-        """Number of a sample's next attempt, 1-based: attempts count over revisions, so that no seed is used twice."""
-        return self._attempts.get(key, 0) + 1
+    def attempts(self, key: str) -> int:
+        """Attempts a sample has used: they count over revisions, so that no seed is used twice."""
+        return self._attempts.get(key, 0)
 
     def member(self, row: Mapping[str, Any]) -> bytes | None:
-        """The bytes of a row's image from the previous tar; None if the row is not from there."""
-        if self._tar is None or row["key"] not in self.kept:
+        """The bytes of a row's image from the previous tar; None if the row is not from there.
+
+        A sample may be kept as rejected and yet have a row in the log: an attempt that was asked to redo other reasons
+        wrote it.
+        """
+        kept = self.kept.get(row["key"])
+        if self._tar is None or kept is None or kept.row is None:
             return None
         with self._lock:
             if self._members is None:
@@ -67,7 +74,15 @@ def take_over(
     kept = {key: result for key, result in results.items() if not (result.rejected and again(result.ledger))}
     attempts = {key: int(result.ledger["attempt"]) for key, result in results.items()}
     path = folder / f"{record.unit}.tar"
+    tar = record.object("tar")
+    digest = hashlib.sha256()
     with path.open("wb") as file:
-        for chunk in store.stream(locate(store, record.object("tar"))):
+        for chunk in store.stream(locate(store, tar)):
             file.write(chunk)
+            digest.update(chunk)
+    if digest.hexdigest() != tar.sha256:
+        raise StoreError(
+            f"{store.uri}/{tar.final_key} does not have the sha256 of its commit: restore it from a backup or a "
+            "download before its rejected samples are redone"
+        )
     return PreviousRevision(kept, attempts, path)

@@ -9,7 +9,7 @@ from caprl_core.recipe.models import CostExecution
 from caprl_core.shards.dataset import Dataset
 from caprl_core.shards.gate import quarantined_units
 from caprl_core.storage.commit import CommitRecord, latest_units, list_units, read_commits
-from caprl_core.storage.layout import ATTEMPTS, ROLES, SHARDS, Unit, parse_unit
+from caprl_core.storage.layout import ATTEMPTS, ROLES, SHARDS, Unit, logged_samples, parse_unit
 
 RUNNING_WITHIN = dt.timedelta(minutes=2)
 """An attempt whose log grew within this time counts as running; logs are flushed every few seconds."""
@@ -76,15 +76,18 @@ def progress(dataset: Dataset, cost: CostExecution, now: dt.datetime | None = No
     now = now or dt.datetime.now(dt.UTC)
     units = list_units(dataset.store)
     records = list(read_commits(dataset.store, units))
-    newest = latest_units(units)
+    committed, newest = set(units), latest_units(units)
     current = [record for record in records if newest[record.shard] == record.unit]
-    running = _running(dataset, set(units), now)
-    waiting = {unit.shard for unit in quarantined_units(dataset.store) if unit not in set(units)}
+    running = _running(dataset, committed, now)
+    waiting = {unit.shard for unit in quarantined_units(dataset.store) if unit not in committed}
     done = sum(record.samples for record in current)
     logged: Counter[int] = Counter()
     for attempt in running:
         if attempt.unit.revision == 0:
             logged[attempt.unit.shard] += attempt.logged
+    # Racing attempts, and one an operator had redone, log the same samples again.
+    whole = dataset.record.identity["dataset"]["shard_samples"]
+    in_logs = sum(min(count, whole) for count in logged.values())
     pending = dataset.record.samples - done
     rate = _rate(records)
     gpu_hours = sum(record.usage.engine_s for record in records) * cost.gpus / 3600
@@ -102,9 +105,9 @@ def progress(dataset: Dataset, cost: CostExecution, now: dt.datetime | None = No
         quarantined=tuple(sorted(waiting)),
         running=tuple(running),
         pending_samples=pending,
-        logged_samples=sum(logged.values()),
+        logged_samples=in_logs,
         rate=rate,
-        eta_s=max(0, pending - sum(logged.values())) / rate if rate else None,
+        eta_s=max(0, pending - in_logs) / rate if rate else None,
         prompt_tokens=sum(record.usage.prompt_tokens for record in records),
         completion_tokens=sum(record.usage.completion_tokens for record in records),
         gpu_hours=gpu_hours,
@@ -119,12 +122,11 @@ def _running(dataset: Dataset, committed: set[Unit], now: dt.datetime) -> list[R
     newest: dict[tuple[Unit, str], tuple[int, dt.datetime]] = {}
     for item in dataset.store.list(ATTEMPTS):
         parts = item.key.split("/")
-        unit = parse_unit(parts[1]) if len(parts) > 2 else None
+        unit = parse_unit(parts[1]) if len(parts) > 3 else None
         if unit is None or unit in committed:
             continue
-        logged = int(parts[4].split("-")[1].split(".")[0]) if parts[3] == "log" else 0
         before = newest.get((unit, parts[2]), (0, item.modified))
-        newest[unit, parts[2]] = (max(before[0], logged), max(before[1], item.modified))
+        newest[unit, parts[2]] = (max(before[0], logged_samples(item.key)), max(before[1], item.modified))
     return [
         RunningAttempt(unit, attempt, logged, now - modified < RUNNING_WITHIN)
         for (unit, attempt), (logged, modified) in sorted(newest.items())
@@ -132,14 +134,21 @@ def _running(dataset: Dataset, committed: set[Unit], now: dt.datetime) -> list[R
 
 
 def _rate(records: list[CommitRecord]) -> float | None:
-    """Samples/s over the newest commits; from a single one by its own duration."""
-    ordered = sorted(records, key=lambda record: record.created)[-RATE_COMMITS:]
-    if not ordered:
-        return None
-    times = [dt.datetime.fromisoformat(record.created) for record in ordered]
-    # The first commit's own duration opens the window, so that its samples count too.
-    seconds = (times[-1] - times[0]).total_seconds() + ordered[0].usage.wall_s
-    return sum(record.samples for record in ordered) / seconds if seconds > 0 else None
+    """Samples/s over the newest commits: what they asked (not what they resumed) by the time they took.
+
+    Between two commits no more time counts than the later one's own attempt took: before that nothing ran. Revisions
+    ask a few samples of a shard only and are left out.
+    """
+    first = (record for record in records if record.revision == 0)
+    ordered = sorted(first, key=lambda record: record.created)[-RATE_COMMITS:]
+    seconds, before = 0.0, None
+    for record in ordered:
+        now = dt.datetime.fromisoformat(record.created)
+        gap = record.usage.wall_s if before is None else (now - before).total_seconds()
+        seconds += min(gap, record.usage.wall_s)
+        before = now
+    asked = sum(record.samples - record.usage.resumed for record in ordered)
+    return asked / seconds if seconds > 0 and asked > 0 else None
 
 
 def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:

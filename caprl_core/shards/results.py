@@ -42,6 +42,17 @@ def rejected(sample: PlannedSample, drop: Drop, asked: Asked, image: PreparedIma
     return Result(sample.key, sample.index, _ledger(sample, asked, image, drop), None)
 
 
+def withdrawn(result: Result, drop: Drop) -> Result:
+    """A finished sample whose row cannot be packed any more; what was asked for it stays in the books."""
+    ledger = {
+        **result.ledger,
+        "status": "rejected",
+        "reason": str(drop.reason),
+        "detail": clean_text(drop.detail[:DETAIL_CHARACTERS]),
+    }
+    return Result(result.key, result.index, ledger, None)
+
+
 def accepted(
     sample: PlannedSample,
     row: Row,

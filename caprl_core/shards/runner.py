@@ -31,7 +31,7 @@ from caprl_core.shards.gate import breaches, quarantine, read_ruling
 from caprl_core.shards.meter import EngineMeter
 from caprl_core.shards.pack import PackedObject, pack
 from caprl_core.shards.previous import PreviousRevision, nothing_before
-from caprl_core.shards.results import Asked, member_of, rejected
+from caprl_core.shards.results import Asked, member_of, rejected, withdrawn
 from caprl_core.shards.scratch import scratch_folder
 from caprl_core.shards.spool import Spool
 from caprl_core.shards.stage import Drop, Stage
@@ -110,8 +110,9 @@ class ShardRunner:
         ruling = await asyncio.to_thread(read_ruling, self._store, self._unit)
         self._results = dict(self._previous.kept)
         logged = await asyncio.to_thread(read_log, self._store, self._unit, ruling.ignored)
-        self._results |= {sample.key: logged[sample.key] for sample in samples if sample.key in logged}
-        self._resumed = len(self._results) - len(self._previous.kept)
+        resumed = {sample.key: logged[sample.key] for sample in samples if sample.key in logged}
+        self._results |= resumed
+        self._resumed = len(resumed)
         self._rejected = sum(result.rejected for result in self._results.values())
         self._step("log read")
         with (
@@ -122,8 +123,9 @@ class ShardRunner:
             self._step("all logged")
             if not ruling.accepted:
                 await self._judge()
+            if await self._restore(samples, spool) and not ruling.accepted:
+                await self._judge()
             self._step("gated")
-            await self._restore(samples, spool)
             packed = await asyncio.to_thread(self._pack, samples, spool, folder)
             self._step("packed")
             for item in packed:
@@ -156,14 +158,16 @@ class ShardRunner:
                 # Waiting for the log takes up to `flush_s`; a run of missing images must not go at that pace.
                 await ahead.aclose()
                 drop = Drop(error.reason, error.detail, retry=False)
-                await self._done(rejected(sample, drop, Asked(), None))
+                before = Asked(attempt=self._previous.attempts(sample.key))
+                await self._done(rejected(sample, drop, before, None))
                 return
             async with self._window:
-                first = self._previous.next_attempt(sample.key)
+                first = self._previous.attempts(sample.key) + 1
                 result, member = await self._asker.ask(sample, image, first, entered=ahead.aclose)
                 del image
                 if member is not None:
                     spool.add(sample.key, member)
+                del member
                 await self._done(result)
 
     async def _done(self, result: Result) -> None:
@@ -187,36 +191,43 @@ class ShardRunner:
                 f"`caprl release {self._unit.shard} --accept` or `--redo`, or raise execution.gate.max_share"
             )
 
-    async def _restore(self, samples: list[PlannedSample], spool: Spool) -> None:
-        """Bring back the bytes of rows that an earlier attempt or revision finished."""
+    async def _restore(self, samples: list[PlannedSample], spool: Spool) -> int:
+        """Bring back the bytes of rows that an earlier attempt or revision finished; returns how many are lost."""
         places = asyncio.Semaphore(self._recipe.execution.runner.read_concurrency)
+        lost = 0
 
         async def restore(sample: PlannedSample, row: Mapping[str, object]) -> None:
-            async with places:
-                try:
-                    spool.add(sample.key, await self._member_again(sample, row))
-                except SampleFailedError as error:
-                    drop = Drop(error.reason, error.detail, retry=False)
-                    self._results[sample.key] = rejected(sample, drop, Asked(), None)
+            nonlocal lost
+            try:
+                spool.add(sample.key, await self._member_again(sample, row))
+            except SampleFailedError as error:
+                drop = Drop(error.reason, error.detail, retry=False)
+                self._results[sample.key] = withdrawn(self._results[sample.key], drop)
+                lost += 1
+            finally:
+                places.release()
 
         try:
             async with asyncio.TaskGroup() as group:
                 for sample in samples:
                     row = self._results[sample.key].row
                     if row is not None and sample.key not in spool:
+                        await places.acquire()
                         group.create_task(restore(sample, row))
         except BaseExceptionGroup as failures:
             raise _worst(failures) from failures
+        self._rejected += lost
+        return lost
 
     async def _member_again(self, sample: PlannedSample, row: Mapping[str, object]) -> bytes:
         data = await asyncio.to_thread(self._previous.member, row)
         if data is None:
             data = await self._parts.reader.read(sample)
-            if hashlib.sha256(data).hexdigest() != row["image_sha256"]:
+            if await asyncio.to_thread(_sha256, data) != row["image_sha256"]:
                 raise SampleFailedError(Reason.IMAGE_CHANGED, "the image is not the one that was captioned")
             if self._recipe.image.reencode != "none":
                 data = (await asyncio.to_thread(member_of, await self._parts.decoder.prepare(data), self._recipe))[0]
-        if hashlib.sha256(data).hexdigest() != row["member_sha256"]:
+        if await asyncio.to_thread(_sha256, data) != row["member_sha256"]:
             raise SampleFailedError(Reason.IMAGE_CHANGED, "the tar member cannot be made again with the same bytes")
         return data
 
@@ -228,7 +239,7 @@ class ShardRunner:
         results = self._results.values()
         rows = [result.row for result in results if result.row is not None]
         name = self._parts.dataset.record.name
-        fresh = [result for result in results if result.key not in self._previous.kept]
+        fresh = [result for result in results if result is not self._previous.kept.get(result.key)]
         return CommitRecord(
             dataset=name,
             stage=self._parts.stage.name,
@@ -273,6 +284,10 @@ class ShardRunner:
 
     def _step(self, name: Step) -> None:
         self._observe(ShardEvent(self._unit, name, len(self._results), self._rejected))
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _worst(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -23,8 +23,10 @@ def scratch_folder(parent: str | None) -> Iterator[Path]:
     remove_abandoned(base)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
     try:
-        with (folder / _LOCK).open("w") as lock:
+        with (folder / f"{_LOCK}.new").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Under its name only when it is held: others take a free lock for that of a dead owner.
+            (folder / f"{_LOCK}.new").rename(folder / _LOCK)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -16,7 +16,8 @@ RATE_WINDOW_S = 60.0
 class RunStart(NamedTuple):
     """What a run begins with. Counts are samples unless they say shards.
 
-    `samples` is all there is, `total` what will be done when this run is through, `done` what was before; `counted` are units whose samples are in `done` although the run works them (to publish, or to revise them).
+    `samples` is all there is, `total` what will be done when this run is through, `done` what was before; `counted` are
+    units whose samples are in `done` although the run works them (to publish, or to revise them).
     """
 
     name: str
@@ -64,6 +65,7 @@ class Tally:
         self._resumed = 0
         self._shards_done = 0
         self._shards_failed = 0
+        self._working_since: float | None = None
         self._recent: deque[tuple[float, int]] = deque()
         self.reasons: Counter[str] = Counter()
 
@@ -71,9 +73,11 @@ class Tally:
         """A step of a shard."""
         with self._lock:
             self._open[event.unit] = (event.done, event.rejected)
+            now = self._clock()
+            if self._working_since is None:
+                self._working_since = now  # loading the engine, which takes minutes, is no part of the rate
             if event.step == "sample":
                 self._asked += 1
-                now = self._clock()
                 # One entry a tenth of a second keeps the window small at any rate.
                 if self._recent and now - self._recent[-1][0] < 0.1:
                     self._recent[-1] = (self._recent[-1][0], self._recent[-1][1] + 1)
@@ -103,7 +107,7 @@ class Tally:
             now = self._clock()
             while self._recent and now - self._recent[0][0] > RATE_WINDOW_S:
                 self._recent.popleft()
-            span = min(RATE_WINDOW_S, now - self._began)
+            span = 0.0 if self._working_since is None else min(RATE_WINDOW_S, now - self._working_since)
             rate = sum(count for _, count in self._recent) / span if span > 0 else 0.0
             working = {unit: counts for unit, counts in self._open.items() if unit not in self._start.counted}
             done = self._done + sum(count for count, _ in working.values())

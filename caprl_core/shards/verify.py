@@ -4,18 +4,19 @@ with a reason, or pending.
 
 import hashlib
 import io
-import tarfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import orjson
 import pyarrow.parquet as pq
 
 from caprl_core.data.reasons import Reason
-from caprl_core.errors import CaprlError
+from caprl_core.errors import CaprlError, ObjectMissingError
 from caprl_core.shards.dataset import Dataset
-from caprl_core.storage.commit import CommitRecord, latest_units, list_units, read_commits
+from caprl_core.shards.verify_tar import TarredRow, tar_problems, tarred_row
+from caprl_core.storage.commit import CommitRecord, CommittedObject, latest_units, list_units, read_commits
+from caprl_core.storage.layout import SHARDS, Unit
 from caprl_core.storage.publish import is_published, locate, published_sizes, read_object
 
 PROBLEMS_SHOWN = 1000
@@ -46,30 +47,32 @@ class VerifyReport(NamedTuple):
 def verify(
     dataset: Dataset, *, deep: bool = False, threads: int = 8, progress: Callable[[int], None] = lambda _: None
 ) -> VerifyReport:
-    """Check plan, commit records, ledgers and rows; with `deep` also every byte of every tar.
+    """Check plan, commit records, ledgers and rows; with `deep` also every byte of every tar and superseded revision.
 
-    Memory is a few shards' rows, whatever the size of the dataset. `progress` is told each finished shard.
+    Commit records are read themselves, not their cached copy. Memory is a few shards' rows, whatever the size of the
+    dataset. `progress` is told each finished shard. May run beside an `annotate`.
     """
     store = dataset.store
-    problems: list[str] = []
-    digest = hashlib.sha256()
-    for chunk in store.stream(dataset.record.plan_key):
-        digest.update(chunk)
-    if digest.hexdigest() != dataset.record.plan_sha256:
-        problems.append(f"{dataset.record.plan_key}: the plan's content is not the one this dataset was created with")
-    units = list_units(store)
-    records = list(read_commits(store, units))
-    newest = latest_units(units)
+    if (wrong := _plan_problem(dataset)) is not None:
+        return _unproven(dataset, wrong)
+    # Before the commits: what is published was committed before, so that nothing seems stray in a running dataset.
     sizes = published_sizes(store)
-    problems += [
+    units = list_units(store)
+    records = list(read_commits(store, units, use_cache=False))
+    newest = latest_units(units)
+    problems = [
         f"commit {record.unit}: shard {record.shard} is not in the plan"
         for record in records
         if _beyond(dataset, record)
     ]
+    problems += _gaps(units)
+    problems += _strays(dataset, records, sizes)
     current = [r for r in records if newest[r.shard] == r.unit and not _beyond(dataset, r)]
-    problems += [p for record in records if record not in current for p in _older(dataset, record, sizes)]
+    others = [r for r in records if newest[r.shard] != r.unit or _beyond(dataset, r)]
     rows = rejected = checked = 0
     with ThreadPoolExecutor(threads) as pool:
+        for older in pool.map(lambda record: _older(dataset, record, sizes, deep), others):
+            problems += older
         for number, found in enumerate(pool.map(lambda record: _shard(dataset, record, deep), current), start=1):
             rows, rejected, checked = rows + found.rows, rejected + found.rejected, checked + found.bytes_checked
             problems += found.problems
@@ -102,19 +105,80 @@ def _beyond(dataset: Dataset, record: CommitRecord) -> bool:
     return not 0 <= record.shard < dataset.record.shards
 
 
-def _older(dataset: Dataset, record: CommitRecord, sizes: dict[str, int]) -> list[str]:
+def _plan_problem(dataset: Dataset) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        for chunk in dataset.store.stream(dataset.record.plan_key):
+            digest.update(chunk)
+    except ObjectMissingError:
+        return f"{dataset.record.plan_key}: the plan is missing; restore it from a backup or a download"
+    if digest.hexdigest() != dataset.record.plan_sha256:
+        return f"{dataset.record.plan_key}: the plan's content is not the one this dataset was created with"
+    return None
+
+
+def _unproven(dataset: Dataset, problem: str) -> VerifyReport:
+    """Without its plan nothing can be said about a dataset."""
+    return VerifyReport(
+        planned=dataset.record.samples,
+        rows=0,
+        rejected=0,
+        pending=0,
+        shards=dataset.record.shards,
+        shards_committed=0,
+        revisions=0,
+        unpublished=0,
+        bytes_checked=0,
+        problem_count=1,
+        problems=(problem,),
+    )
+
+
+def _gaps(units: Sequence[Unit]) -> list[str]:
+    """Each revision rests on the one before, and commit records are never deleted."""
+    there = set(units)
+    return [
+        f"commit {unit}: revision {unit.revision - 1}, which it supersedes, is missing"
+        for unit in units
+        if unit.revision and Unit(unit.shard, unit.revision - 1) not in there
+    ]
+
+
+def _strays(dataset: Dataset, records: Iterable[CommitRecord], sizes: dict[str, int]) -> list[str]:
+    """Published names of this dataset that no commit names: who expands the names reads them all the same."""
+    named = {item.final_key for record in records for item in record.objects}
+    own = f"{SHARDS}/{dataset.record.name}-"
+    return [f"{key}: no commit names this object" for key in sizes if key.startswith(own) and key not in named]
+
+
+def _older(dataset: Dataset, record: CommitRecord, sizes: dict[str, int], deep: bool) -> list[str]:
     """Superseded revisions must still be there whole: committed content never changes."""
-    missing = []
+    problems = []
     for item in record.objects:
-        if sizes.get(item.final_key) != item.size and dataset.store.size(item.attempt_key) != item.size:
-            missing.append(f"commit {record.unit}: {item.final_key} is missing or has another size")
-    return missing
+        try:
+            if deep and _stored_sha256(dataset, item) != item.sha256:
+                problems.append(f"commit {record.unit}: {item.final_key} does not have the committed sha256")
+            elif not deep and sizes.get(item.final_key) != item.size:
+                locate(dataset.store, item)
+        except CaprlError as error:
+            problems.append(f"commit {record.unit}: {error}")
+    return problems
+
+
+def _stored_sha256(dataset: Dataset, item: CommittedObject) -> str:
+    digest = hashlib.sha256()
+    for chunk in dataset.store.stream(locate(dataset.store, item)):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _shard(dataset: Dataset, record: CommitRecord, deep: bool) -> _Found:
     try:
-        problems = list(_shard_problems(dataset, record, deep))
-    except (CaprlError, OSError, ValueError) as error:
+        try:
+            problems = list(_shard_problems(dataset, record, deep))
+        except ObjectMissingError:
+            problems = list(_shard_problems(dataset, record, deep))  # published and swept while it was read
+    except (CaprlError, OSError, ValueError, KeyError) as error:
         problems = [f"commit {record.unit}: {error}"]
     size = sum(item.size for item in record.objects if deep or item.role != "tar")
     return _Found(record.rows, record.rejected, size, problems)
@@ -124,77 +188,31 @@ def _shard_problems(dataset: Dataset, record: CommitRecord, deep: bool) -> Itera
     where = f"commit {record.unit}"
     if record.fingerprint != dataset.record.fingerprint:
         yield f"{where}: made by another recipe (fingerprint {record.fingerprint[:12]}…)"
-    contents = {}
-    for role in ("ledger", "jsonl"):
-        item = record.object(role)
-        contents[role] = read_object(dataset.store, item)
-        if hashlib.sha256(contents[role]).hexdigest() != item.sha256:
-            yield f"{where}: {item.final_key} does not have the committed sha256"
-            return
-    ledger = pq.read_table(io.BytesIO(contents["ledger"])).to_pylist()
-    rows = [orjson.loads(line) for line in contents["jsonl"].splitlines()]
+    for item in record.objects:
+        if item.final_key != record.unit.final_key(dataset.record.name, item.role):
+            yield f"{where}: {item.final_key!r} is no name of its shard"
+    columns = ["key", "status", "reason"]
+    ledger = pq.read_table(io.BytesIO(read_object(dataset.store, record.object("ledger"))), columns=columns).to_pylist()
+    rows = [tarred_row(line) for line in read_object(dataset.store, record.object("jsonl")).splitlines(keepends=True)]
     yield from _conservation(where, dataset.plan.shard_keys(record.shard), ledger, rows, record)
     tar = record.object("tar")
     key = locate(dataset.store, tar)
     if deep:
-        yield from _tar_problems(where, dataset.store.open(key), rows, tar.sha256)
+        yield from tar_problems(where, dataset.store.open(key), rows, tar.sha256)
 
 
 def _conservation(
-    where: str, planned: list[str], ledger: list[dict[str, Any]], rows: list[dict[str, Any]], record: CommitRecord
+    where: str, planned: list[str], ledger: list[dict[str, Any]], rows: list[TarredRow], record: CommitRecord
 ) -> Iterator[str]:
     if [line["key"] for line in ledger] != planned:
         yield f"{where}: the ledger does not list exactly the planned samples, in order"
-    if [line["key"] for line in ledger if line["status"] == "row"] != [row["key"] for row in rows]:
+    if [line["key"] for line in ledger if line["status"] == "row"] != [row.key for row in rows]:
         yield f"{where}: the rows are not exactly those the ledger counts as rows, in order"
     without = [line["key"] for line in ledger if line["status"] != "row" and line["reason"] not in list(Reason)]
     if without:
         yield f"{where}: {len(without)} rejected samples have no known reason, first {without[0]}"
-    if (record.rows, record.rejected) != (len(rows), len(ledger) - len(rows)):
+    reasons = Counter(line["reason"] for line in ledger if line["status"] != "row")
+    attempts = Counter(str(row.attempt) for row in rows)
+    counts = (record.samples, record.rows, record.rejected, record.reasons, record.attempts)
+    if counts != (len(ledger), len(rows), len(ledger) - len(rows), reasons, attempts):
         yield f"{where}: the commit counts {record.rows} rows and {record.rejected} rejected, its objects hold others"
-
-
-class _HashingReader(io.RawIOBase):
-    """Hashes what is read, so that one pass gives members and digest."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.hash = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        self.hash.update(data)
-        return len(data)
-
-
-def _tar_problems(where: str, file: IO[bytes], rows: list[dict[str, Any]], sha256: str) -> list[str]:
-    raw = _HashingReader(file)
-    reader = io.BufferedReader(raw, 1 << 20)
-    try:
-        problems = list(_member_problems(where, reader, rows))
-    except (tarfile.TarError, EOFError) as error:
-        problems = [f"{where}: the tar cannot be read: {error}"]
-    while reader.read(1 << 20):
-        pass
-    if raw.hash.hexdigest() != sha256:
-        problems.insert(0, f"{where}: the tar does not have the committed sha256")
-    return problems
-
-
-def _member_problems(where: str, reader: IO[bytes], rows: list[dict[str, Any]]) -> Iterator[str]:
-    with tarfile.open(fileobj=reader, mode="r|") as tar:
-        members = ((item.name, tar.extractfile(item)) for item in tar)
-        for row in rows:
-            for name in (row["image_file"], f"{row['key']}.json", f"{row['key']}.txt"):
-                found, content = next(members, (None, None))
-                if found != name or content is None:
-                    yield f"{where}: the tar has {found} where {name} should be"
-                    return
-                if name == row["image_file"] and hashlib.sha256(content.read()).hexdigest() != row["member_sha256"]:
-                    yield f"{where}: {name} in the tar does not have the sha256 of its row"
-        if (extra := next(members, None)) is not None:
-            yield f"{where}: the tar has a member that no row names: {extra[0]}"

@@ -1,5 +1,6 @@
 """The commit record: the only thing readers trust. One conditional create decides which attempt is the shard."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
@@ -9,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from caprl_core.errors import ObjectExistsError, ObjectMissingError, StoreError
 from caprl_core.storage.layout import COMMIT_CACHE, COMMITS, Unit, parse_commit_key
 from caprl_core.storage.store import Store
+
+logger = logging.getLogger(__name__)
 
 COMMIT_SCHEMA_VERSION = 1
 CACHE_AFTER = 200
@@ -67,8 +70,11 @@ class CommitRecord(BaseModel):
         return Unit(self.shard, self.revision)
 
     def object(self, role: str) -> CommittedObject:
-        """The object of a role."""
-        return next(item for item in self.objects if item.role == role)
+        """The object of a role. Raises `StoreError` for a record without it."""
+        for item in self.objects:
+            if item.role == role:
+                return item
+        raise StoreError(f"commit {self.unit} names no {role}: it is no commit record of this program")
 
     def encode(self) -> bytes:
         """JSON with a stable field order."""
@@ -89,7 +95,10 @@ def commit(store: Store, record: CommitRecord) -> CommitRecord:
 
 def read_commit(store: Store, unit: Unit) -> CommitRecord:
     """The record of a unit. Raises `ObjectMissingError`, or `StoreError` if it is not a commit record."""
-    return _decode(store, unit.commit_key, store.get(unit.commit_key))
+    record = _decode(store, unit.commit_key, store.get(unit.commit_key))
+    if record.unit != unit:
+        raise StoreError(f"{store.uri}/{unit.commit_key} is the record of {record.unit}: restore the right one")
+    return record
 
 
 def list_units(store: Store) -> list[Unit]:
@@ -103,20 +112,33 @@ def latest_units(units: Iterable[Unit]) -> dict[int, Unit]:
     return {unit.shard: unit for unit in sorted(units)}
 
 
-def read_commits(store: Store, units: Iterable[Unit], *, threads: int = 32) -> Iterator[CommitRecord]:
-    """Records of many units, in the order given; most come from the cached copy, which is renewed when it lags."""
+def read_commits(
+    store: Store, units: Iterable[Unit], *, threads: int = 32, use_cache: bool = True
+) -> Iterator[CommitRecord]:
+    """Records of many units, in the order given; most come from the cached copy, which is renewed when it lags.
+
+    Without `use_cache` every record is read from its own object, and nothing is written: for those who prove something.
+    """
     wanted = list(units)
-    cached = _read_cache(store)
+    cached = _read_cache(store) if use_cache else {}
     missing = [unit for unit in wanted if unit not in cached]
     if missing:
         with ThreadPoolExecutor(threads) as pool:
             for record in pool.map(lambda unit: read_commit(store, unit), missing):
                 cached[record.unit] = record
-    if len(missing) >= CACHE_AFTER:
-        lines = (record.model_dump_json().encode() for _, record in sorted(cached.items()))
-        store.put(COMMIT_CACHE, b"\n".join(lines) + b"\n")
+    if use_cache and len(missing) >= CACHE_AFTER:
+        _write_cache(store, cached)
     for unit in wanted:
         yield cached[unit]
+
+
+def _write_cache(store: Store, records: dict[Unit, CommitRecord]) -> None:
+    """Advisory: who may only read the store reads the records one by one."""
+    lines = (record.model_dump_json().encode() for _, record in sorted(records.items()))
+    try:
+        store.put(COMMIT_CACHE, b"\n".join(lines) + b"\n")
+    except StoreError as error:
+        logger.info("the copy of the commit records is not renewed: %s", error)
 
 
 def _read_cache(store: Store) -> dict[Unit, CommitRecord]:

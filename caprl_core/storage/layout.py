@@ -21,7 +21,8 @@ ROLES = ("tar", "jsonl", "ledger")
 """The objects of a commit, in the order they are written."""
 
 _SUFFIX = {"tar": ".tar", "jsonl": ".jsonl", "ledger": ".ledger.parquet"}
-_UNIT = re.compile(r"^(\d{6,})\.r(\d{3,})$")
+_UNIT = re.compile(r"([0-9]{6,})\.r([0-9]{3,})")
+_LOG_KEY = re.compile(rf"{ATTEMPTS}/[^/]+/[^/]+/log/[0-9]+-([0-9]+)\.jsonl")
 
 
 class Unit(NamedTuple):
@@ -60,9 +61,10 @@ class Unit(NamedTuple):
 
 
 def parse_unit(text: str) -> Unit | None:
-    """`000007.r001` -> Unit(7, 1); None for anything else."""
-    match = _UNIT.match(text)
-    return Unit(int(match[1]), int(match[2])) if match else None
+    """`000007.r001` -> Unit(7, 1); None for anything else, `0000007.r001` included: a unit has one name."""
+    match = _UNIT.fullmatch(text)
+    unit = Unit(int(match[1]), int(match[2])) if match else None
+    return unit if str(unit) == text else None
 
 
 def parse_commit_key(key: str) -> Unit | None:
@@ -70,6 +72,12 @@ def parse_commit_key(key: str) -> Unit | None:
     if not (key.startswith(f"{COMMITS}/") and key.endswith(".json")):
         return None
     return parse_unit(key[len(COMMITS) + 1 : -len(".json")])
+
+
+def logged_samples(key: str) -> int:
+    """Samples its attempt had logged when this log segment was written; 0 for any other object."""
+    match = _LOG_KEY.fullmatch(key)
+    return int(match[1]) if match else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,13 +62,17 @@ class SampleLog:
         self._wake.set()
 
     async def close(self) -> None:
-        """Write what is left and stop. Safe to call after a failure; raises `StoreError` if the last write fails."""
+        """Write what is left and stop. A write that fails now is only logged: whoever waits for it is told by `append`,
+        and what nobody waits for any more is asked again.
+        """
         if self._flusher is not None:
             self._flusher.cancel()
             await asyncio.gather(self._flusher, return_exceptions=True)
             self._flusher = None
         if self._failure is None:
             await self._flush()
+        if self._failure is not None:
+            logger.warning("%s: the log ended early: %s", self._attempt.prefix, self._failure)
 
     async def _flush_regularly(self) -> None:
         while self._failure is None:
@@ -90,17 +94,23 @@ class SampleLog:
             key = self._attempt.log_key(self._segment, self._samples + len(lines))
             try:
                 await asyncio.to_thread(self._store.put, key, b"".join(lines))
+                self._segment += 1
+                self._samples += len(lines)
+                self._flushed()
             except Exception as error:
+                # Those who joined during the write wait for a segment that will never be written.
                 self._failure = error
-                if durable is not None and not durable.done():
-                    durable.set_exception(error)
-                    durable.exception()  # every waiter may already be cancelled: mark it as seen
+                _fail(durable, error)
+                _fail(self._durable, error)
                 return
-            self._segment += 1
-            self._samples += len(lines)
-            self._flushed()
             if durable is not None and not durable.done():
                 durable.set_result(None)
+
+
+def _fail(waited_for: asyncio.Future[None] | None, error: Exception) -> None:
+    if waited_for is not None and not waited_for.done():
+        waited_for.set_exception(error)
+        waited_for.exception()  # every waiter may already be cancelled: mark it as seen
 
 
 def read_log(store: Store, unit: Unit, ignored: Collection[str] = ()) -> dict[str, Result]:

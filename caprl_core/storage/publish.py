@@ -1,5 +1,6 @@
 """From commit to final names, and the sweeping of what no commit needs. Both can be repeated by anyone at any time."""
 
+import hashlib
 from collections.abc import Callable, Iterable
 
 from caprl_core.errors import ObjectMissingError, StoreError
@@ -16,7 +17,7 @@ def publish(store: Store, record: CommitRecord, step: Callable[[str], None] = la
     for item in record.objects:
         if store.size(item.final_key) != item.size:
             try:
-                store.copy(item.attempt_key, item.final_key)
+                store.copy(item.attempt_key, item.final_key, size=item.size)
             except ObjectMissingError as error:
                 # Another copier may have finished and swept the attempt after we looked.
                 if store.size(item.final_key) != item.size:
@@ -38,8 +39,17 @@ def published_sizes(store: Store) -> dict[str, int]:
 
 
 def read_object(store: Store, item: CommittedObject) -> bytes:
-    """A committed object's bytes, wherever it lies now."""
-    return store.get(locate(store, item))
+    """A committed object's bytes, wherever it lies now. Raises `StoreError` unless they are the committed ones."""
+    try:
+        data = store.get(locate(store, item))
+    except ObjectMissingError:
+        data = store.get(locate(store, item))  # published and swept after we looked
+    if hashlib.sha256(data).hexdigest() != item.sha256:
+        raise StoreError(
+            f"{store.uri}/{item.final_key} does not have the sha256 of its commit: it was changed after the commit; "
+            "run `caprl verify`, and restore the object from a backup or a download"
+        )
+    return data
 
 
 def locate(store: Store, item: CommittedObject) -> str:

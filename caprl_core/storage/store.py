@@ -5,6 +5,7 @@ Built on obstore: against the same S3 server its puts and lists are faster than 
 back ends. Local folders are not fsynced: they survive killed processes, not a power cut.
 """
 
+import asyncio
 import datetime as dt
 import io
 import os
@@ -24,6 +25,9 @@ from caprl_core.storage.aws import s3_settings
 
 MULTIPART_ABOVE = 64 * 2**20
 """Bytes; smaller objects go up in a single request, larger ones in parts of 16 MiB (S3 allows 10,000 parts: 160 GB)."""
+PART = 16 * 2**20
+COPY_IN_ONE = 5 * 2**30
+"""Bytes; S3's CopyObject takes no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class Store:
         """Write a local file as an object, whole or not at all; above `multipart_above` bytes in parts."""
         large = path.stat().st_size > multipart_above
         with self._errors("put", key):
-            obstore.put(self._store, key, path, use_multipart=large, chunk_size=16 * 2**20, max_concurrency=4)
+            obstore.put(self._store, key, path, use_multipart=large, chunk_size=PART, max_concurrency=4)
 
     def create(self, key: str, data: bytes) -> None:
         """Write an object only if none of that name exists (`If-None-Match: *`), else `ObjectExistsError`.
@@ -127,10 +131,21 @@ class Store:
                 for item in page:
                     yield ObjectInfo(item["path"], item["size"], item["last_modified"])
 
-    def copy(self, source: str, target: str) -> None:
-        """Copy inside the store, on its own side; S3 copies up to 5 GiB in one request."""
+    def copy(self, source: str, target: str, *, size: int = 0, copy_in_one: int = COPY_IN_ONE) -> None:
+        """Copy inside the store, whole or not at all; on its own side unless an S3 object of `size` bytes is too large.
+
+        A shard of 100,000 samples can be: such a one is read and put again in parts.
+        """
         with self._errors("copy", source):
-            obstore.copy(self._store, source, target)
+            if self.is_local or size <= copy_in_one:
+                obstore.copy(self._store, source, target)
+            else:
+                asyncio.run(self._copy_in_parts(source, target))
+
+    async def _copy_in_parts(self, source: str, target: str) -> None:
+        # Asynchronous, because a blocking put cannot draw on a blocking get: obstore runs both on one runtime.
+        parts = (await obstore.get_async(self._store, source)).stream(min_chunk_size=PART)
+        await obstore.put_async(self._store, target, parts, use_multipart=True, chunk_size=PART, max_concurrency=4)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects; missing ones are no error."""

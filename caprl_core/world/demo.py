@@ -92,14 +92,11 @@ class Demo:
                 raise DemoError(f"the resumed run failed; see {self._log}")
         finally:
             _kill(run)
-        asked, total = summary["samples_asked"], summary["samples"]
-        print(
-            f"  {committed} samples were committed before, {summary['samples_resumed']} came from the log, {asked} were "
-            f"asked now: {committed} + {summary['samples_resumed']} + {asked} = {total}"
-        )
-        if summary["samples_resumed"] != logged or committed + logged + asked != total:
+        asked, resumed, total = summary["samples_asked"], summary["samples_resumed"], summary["samples"]
+        print(f"  committed before {committed} + taken from the log {resumed} + asked now {asked} = {total} samples")
+        if resumed != logged or committed + resumed + asked != total:
             raise DemoError(f"{logged} samples were in the log: something was lost or captioned twice")
-        print("  nothing was lost, and no sample in the log was captioned again")
+        print("  nothing was lost, and no sample of the log was captioned again")
 
     def _stored(self) -> tuple[int, int]:
         """Samples committed, and samples in the logs of shards that are not."""
@@ -115,8 +112,8 @@ class Demo:
         self._say("One line of the export")
         print(json.dumps(line, indent=2, ensure_ascii=False))
         print(
-            "\nThe captions are noise: the model is a tiny Qwen2.5-VL with random weights. What was shown is that every\n"
-            "sample is a row or a ledger line with its reason, whatever dies on the way.\n"
+            "\nThe captions are noise: the model is a tiny Qwen2.5-VL with random weights. What was shown is that\n"
+            "every sample becomes a row, or a ledger line with its reason, whatever dies on the way.\n"
         )
         for what, path in (
             ("pictures, good and hostile", self._files.pictures),
@@ -194,9 +191,8 @@ def run_demo(folder: Path, count: int, engine: str) -> None:
         dataset = f"s3://{BUCKET}/dataset"
         print(f"A local S3 server at {endpoint}, a tiny captioner with random weights, engine {engine}")
         files = write_demo_files(folder, count=count, dataset=dataset, endpoint=endpoint, engine=engine)
-        print(
-            f"{files.records} records in {files.annotations}: {count} drawn pictures and {files.records - count} oddities"
-        )
+        odd = files.records - count
+        print(f"{files.records} records in {files.annotations}: {count} drawn pictures and {odd} oddities")
         Demo(folder, files, dataset, environment).walk()
     print(f"\nDone in {time.monotonic() - began:.0f} s; the S3 server is stopped, nothing else runs.")
 

@@ -3,7 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -15,6 +15,8 @@ RECIPE = Path(__file__).resolve().parents[2] / "configs" / "demo.yaml"
 PREFIX = "drawn/pictures"
 """How the annotations call the folder of pictures."""
 SHARD_SAMPLES = 16
+CONCURRENCY = 4
+"""Few at once, so that a run of a few dozen pictures lasts long enough to be killed in the middle."""
 FLUSH_S = 0.2
 """Seconds between flushes of the log: the demo kills its run after a second or two and wants to find some of it."""
 
@@ -41,10 +43,14 @@ def write_demo_files(folder: Path, *, count: int, dataset: str, endpoint: str, e
     captions = [*sentences.values(), "A path that leads out of its folder."]
     annotations = folder / "annotations.json"
     annotations.write_text(json.dumps([_record(n, i, c) for n, (i, c) in enumerate(zip(names, captions, strict=True))]))
-    model = build_tiny_captioner(folder / "model")
-    recipe = folder / "recipe.yaml"
-    recipe.write_text(_recipe(annotations, pictures, model, dataset, endpoint, engine))
-    return DemoFiles(pictures, annotations, model, recipe, len(names))
+    files = DemoFiles(pictures, annotations, folder / "model", folder / "recipe.yaml", len(names))
+    build_tiny_captioner(files.model)
+    recipe = _recipe(files)
+    recipe["execution"]["output"] = dataset
+    recipe["execution"]["storage"]["endpoint"] = endpoint
+    recipe["execution"]["engine"]["kind"] = engine
+    files.recipe.write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+    return files
 
 
 def best_engine() -> str:
@@ -64,19 +70,15 @@ def _record(number: int, image: str, caption: str) -> dict[str, object]:
     }
 
 
-def _recipe(annotations: Path, pictures: Path, model: Path, dataset: str, endpoint: str, engine: str) -> str:
-    """`configs/demo.yaml` with this run's places in it."""
+def _recipe(files: DemoFiles) -> dict[str, Any]:
+    """`configs/demo.yaml` over these files."""
     try:
-        recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+        recipe: dict[str, Any] = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInputError(f"{RECIPE}: {error.strerror}; run the demo from a clone of the repository") from error
-    recipe["sources"] = [
-        {"name": "drawn", "kind": "sharegpt4v", "uri": str(annotations), "roots": {PREFIX: str(pictures)}}
-    ]
+    roots = {PREFIX: str(files.pictures)}
+    recipe["sources"] = [{"name": "drawn", "kind": "sharegpt4v", "uri": str(files.annotations), "roots": roots}]
     recipe["dataset"]["shard_samples"] = SHARD_SAMPLES
-    execution = recipe["execution"]
-    execution["output"] = dataset
-    execution["storage"]["endpoint"] = endpoint
-    execution["engine"] |= {"kind": engine, "model_path": str(model), "concurrency": 4}
-    execution["runner"]["flush_s"] = FLUSH_S
-    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+    recipe["execution"]["engine"] |= {"model_path": str(files.model), "concurrency": CONCURRENCY}
+    recipe["execution"]["runner"]["flush_s"] = FLUSH_S
+    return recipe

@@ -1,5 +1,6 @@
-"""A local S3 server (moto's) for the demo: no authentication, everything in memory, gone when it stops."""
+"""A local S3 server (moto's) for the demo: no authentication, everything in this process's memory, gone with it."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -10,11 +11,14 @@ from caprl_core.errors import BadInputError
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """A server on a free port of this machine; yields its endpoint URL. Raises `BadInputError` where moto is missing."""
+    """A server on a free port of this machine; yields its endpoint URL. Raises `BadInputError` without moto."""
     try:
         from moto.server import ThreadedMotoServer  # noqa: PLC0415 - an optional part
     except ImportError as error:
         raise BadInputError("the local S3 server needs moto: install caprl-factory[demo]") from error
+    access_log = logging.getLogger("werkzeug")
+    level = access_log.level
+    access_log.setLevel(logging.ERROR)  # moto's `verbose=False` spares the banner, not a line for each request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
@@ -22,6 +26,7 @@ def s3_server() -> Iterator[str]:
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+        access_log.setLevel(level)
 
 
 def make_bucket(endpoint: str, bucket: str) -> None:

@@ -1,10 +1,17 @@
 """What counts as a caption."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from caprl_core.captioning import checks
+from caprl_core.captioning.stage import CaptionStage
+from caprl_core.data.sample import PlannedSample
+from caprl_core.engines.protocol import Reply
+from caprl_core.shards.stage import Drop, Row
+from support.drawn_dataset import recipe_for
 
 REFUSALS = [
     "I'm sorry, but I can't help with that.",
@@ -75,3 +82,15 @@ def test_no_text_breaks_a_check(text: str) -> None:
     checks.leaks_prompt(text, "Please describe this image in detail.")
     assert checks.visible_characters(text) <= len(text)
     assert 0 <= checks.script_share(text, "latin") <= 1
+
+
+def test_a_reply_longer_than_its_tokens_can_spell_is_dropped_unread(tmp_path: Path) -> None:
+    stage = CaptionStage(recipe_for(tmp_path, str(tmp_path), sampling__max_tokens=64))
+    sample = PlannedSample("k", 0, 0, "s", "1.jpg")
+    words = " ".join(f"word{number}" for number in range(5000))
+    longest = stage.outcome(sample, [Reply(words[: 64 * 256], "stop", 1, 64, 0.1)], 1)
+    assert isinstance(longest, Row)
+    dropped = stage.outcome(sample, [Reply(words, "stop", 1, 64, 0.1)], 1)
+    assert isinstance(dropped, Drop)
+    assert (dropped.reason, dropped.retry) == ("unparsable", True)
+    assert len(dropped.detail) < 100

@@ -18,7 +18,7 @@ from caprl_core.export.verified_files import LOCK, STATE, VerifiedFiles, inside
 from caprl_core.shards.dataset import Dataset, open_dataset
 from caprl_core.shards.verify import verify
 from caprl_core.storage.commit import read_commit
-from caprl_core.storage.layout import Unit
+from caprl_core.storage.layout import COMMIT_CACHE, Unit
 from caprl_core.storage.store import Store
 from support.made_datasets import made
 
@@ -210,6 +210,14 @@ def test_no_name_leads_out_of_the_folder(tmp_path_factory: pytest.TempPathFactor
         assert set(parts) & {"..", ".", "", "c\\d", "e\0"}
     else:
         assert path == Path(os.path.realpath(folder)).joinpath(*parts) and ".." not in path.parts
+
+
+def test_a_cached_copy_of_the_commit_records_is_not_believed(dataset: Dataset, tmp_path: Path) -> None:
+    record = read_commit(dataset.store, Unit(0, 0))
+    forged = record.model_copy(update={"rows": 7, "objects": record.objects[:1]})
+    dataset.store.put(COMMIT_CACHE, forged.encode().replace(b"\n", b"") + b"\n")
+    assert download(dataset.store, tmp_path / "copy").fetched == 10
+    assert read_commit(Store(str(tmp_path / "copy")), Unit(0, 0)) == record
 
 
 def test_files_of_a_superseded_revision_are_named(dataset: Dataset, tmp_path: Path) -> None:

@@ -109,7 +109,9 @@ def slow_stub(stub: StubServer) -> StubServer:
 def test_killed_and_run_again_asks_nothing_that_was_in_the_log(
     recipe_file: RecipeFile, bucket: str, slow_stub: StubServer, start: Callable[..., Run]
 ) -> None:
-    config = recipe_file(f"s3://{bucket}/drawn")
+    in_flight, window = 2, 6
+    runner = {"shards_in_flight": in_flight, "window": window, "flush_s": 0.1, "decode_workers": 1}
+    config = recipe_file(f"s3://{bucket}/drawn", execution__runner=runner)
     recipe = load_recipe(config)
     store = Store(recipe.execution.output)
     first = start(config)
@@ -128,7 +130,7 @@ def test_killed_and_run_again_asks_nothing_that_was_in_the_log(
     # What was committed is not worked, what was logged is resumed, the rest is asked: nothing else.
     assert summary["samples_asked"] == 60 - kept
     again = set(asked) & set(seeds(slow_stub)[len(asked) :])
-    assert len(again) <= 2 * 3 * 4, "more than the window of two shards (3 x concurrency each) was asked twice"
+    assert len(again) <= in_flight * window
     assert len(asked) - kept == len(again)
     report = verify(open_dataset(store, recipe), deep=True)
     assert report.sound
@@ -188,3 +190,36 @@ def test_a_signal_while_the_engine_loads_ends_it_too(
     assert events[-1]["event"] == "stopped"
     assert not any("at once" in event.get("note", "") for event in events), "it had to be forced"
     assert gone(run), run.left_behind()
+
+
+def prefect(api: str, *arguments: str) -> None:
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        cwd=root,
+        env=os.environ | {"PREFECT_API_URL": api, "CAPRL_HOME": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_deployments_and_the_automation_are_taken_by_a_server(prefect_api: str) -> None:
+    from prefect.client.orchestration import get_client
+
+    prefect(prefect_api, "work-pool", "create", "gpu-pool", "--type", "process")
+    prefect(prefect_api, "deploy", "--all")
+    prefect(prefect_api, "automation", "create", "--from-file", "docs/silent-runs.yaml")
+    with get_client(sync_client=True) as client:
+        for name in ("caption-dataset", "retry-rejected"):
+            deployment = client.read_deployment_by_name(f"{name}/{name}")
+            assert deployment.work_pool_name == "gpu-pool"
+            assert deployment.parameters["config"] == "configs/caprl-2m.yaml"
+            assert deployment.global_concurrency_limit.limit == 1  # type: ignore[union-attr]
+            assert deployment.concurrency_options.collision_strategy.value == "ENQUEUE"  # type: ignore[union-attr]
+            assert not any(schedule.active for schedule in deployment.schedules)
+            assert deployment.pull_steps == [
+                {"prefect.deployments.steps.set_working_directory": {"directory": str(Path(__file__).parents[2])}}
+            ]

@@ -1,17 +1,19 @@
 """The lane and the shard runner: every sample accounted for, the engine kept busy, failures contained."""
 
 import asyncio
+import contextlib
 import hashlib
 import tarfile
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from caprl_core.engines.protocol import Request
+from caprl_core.engines.protocol import Reply, Request
 from caprl_core.errors import EngineDeadError, SampleFailedError
 from caprl_core.shards.dataset import Dataset
 from caprl_core.shards.events import ShardEvent
@@ -318,3 +320,67 @@ async def test_a_lane_can_be_used_beside_a_running_event_loop(images: Path, tmp_
     with lane_for(recipe, dataset, EchoEngine()) as lane:
         result = await asyncio.to_thread(lane.run, Unit(1, 0))
     assert result.record.rows == 20
+
+
+class JunkEngine(EchoEngine):
+    """What an OpenAI-like server can make of a reply: every field of any type, or an error nobody foresaw."""
+
+    JUNK: tuple[dict[str, Any], ...] = (
+        {"prompt_tokens": None},
+        {"completion_tokens": 10**30},
+        {"prompt_tokens": "7"},
+        {"completion_tokens": -1},
+        {"text": ["a list"]},
+        {"text": None},
+    )
+
+    async def generate(self, request: Request) -> Reply:
+        reply = await super().generate(request)
+        number = int(request.images[0].sha256[:2], 16) % (len(self.JUNK) + 3)
+        if number == len(self.JUNK):
+            raise AttributeError("'NoneType' object has no attribute 'content'")
+        return replace(reply, **self.JUNK[number]) if number < len(self.JUNK) else reply
+
+
+def test_junk_in_a_reply_costs_its_sample_only(images: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(images, str(tmp_path / "out"), execution__gate__max_share={"*": 1.0}, dataset__shard_samples=40)
+    dataset = planned(recipe)
+    with lane_for(recipe, dataset, JunkEngine()) as lane:
+        record = lane.run(Unit(0, 0)).record
+    assert record.rows > 0
+    assert record.reasons == {"request_failed": 40 - record.rows}
+    assert verify(dataset, deep=True).sound
+
+
+def test_hostile_text_is_packed_and_read_back_as_it_is(images: Path, tmp_path: Path) -> None:
+    text = 'nul \x00, lone \ud800, lines \n \r \r\n \x0b \x0c \x1c \x85 \u2028 \u2029, quote " and \\, end \U0001f600'
+    recipe = recipe_for(images, str(tmp_path / "out"))
+    dataset = planned(recipe)
+    with lane_for(recipe, dataset, EchoEngine(answer=lambda _: text)) as lane:
+        lane.run(Unit(0, 0))
+    kept = text.replace("\ud800", "?")
+    assert {row["caption"] for row in rows_of(dataset, Unit(0, 0))} == {kept}
+    with tarfile.open(tmp_path / "out" / "shards" / "drawn-000000.tar") as tar:
+        texts = {tar.extractfile(m).read() for m in tar if m.name.endswith(".txt")}  # type: ignore[union-attr]
+    assert texts == {kept.encode()}
+    assert verify(dataset, deep=True).sound
+
+
+def test_a_lane_closed_while_shards_begin_never_hangs(images: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(images, str(tmp_path / "out"))
+    dataset = planned(recipe)
+    for delay in range(10):
+        lane = lane_for(recipe, dataset, EchoEngine(latency_s=lambda _: 0.05))
+        with ThreadPoolExecutor(4) as pool:
+            running = [pool.submit(lane.run, Unit(number % 2, 0)) for number in range(4)]
+            time.sleep(delay / 100)
+            lane.close()
+            for future in running:
+                with contextlib.suppress(EngineDeadError, CancelledError):
+                    future.result(30)
+        with pytest.raises(EngineDeadError, match="closed"):
+            lane.run(Unit(0, 0))
+    with lane_for(recipe, dataset, EchoEngine()) as lane:
+        for shard in range(2):
+            lane.run(Unit(shard, 0))
+    assert verify(dataset, deep=True).rows == 40

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from caprl_core.errors import BadInputError, IdentityMismatchError
 from caprl_core.shards.dataset import create_dataset, open_dataset
 from caprl_core.shards.plan import Plan, PlanReport, write_plan
+from caprl_core.storage.layout import PLAN_REPORT
 from caprl_core.storage.store import Store
 from support.drawn_dataset import draw_pictures, planned, recipe_for
 
@@ -131,3 +132,22 @@ def test_changed_sources_are_refused_when_planned_again(tmp_path: Path) -> None:
     store = Store(recipe.execution.output)
     with pytest.raises(IdentityMismatchError, match="3 samples then, 4 now"):
         create_dataset(recipe, store, write_plan(recipe, store))
+
+
+def test_the_plan_of_changed_sources_does_not_replace_the_report(tmp_path: Path) -> None:
+    images = draw_pictures(tmp_path / "images", 3)
+    recipe = recipe_for(images, str(tmp_path / "out"))
+    dataset = planned(recipe)
+    draw_pictures(images, 4)
+    with pytest.raises(IdentityMismatchError):
+        create_dataset(recipe, dataset.store, write_plan(recipe, dataset.store))
+    assert json.loads(dataset.store.get(PLAN_REPORT))["digest"] == dataset.record.plan_sha256
+
+
+@pytest.mark.parametrize("by", ["path", "sha256"])
+def test_malformed_records_are_no_duplicates_of_each_other(tmp_path: Path, by: str) -> None:
+    images = draw_pictures(tmp_path / "images", 1)
+    source = table(images / "a.jsonl", ["picture-0000.png", None, 7, None, "picture-0000.png"])
+    report, made = plan(tmp_path, [source], dataset__deduplicate={"by": by, "drop": True})
+    assert (report.samples, report.duplicates, report.dropped, report.problems) == (4, 1, 1, 3)
+    assert [sample.problem is None for sample in made.shard(0)] == [True, False, False, False]

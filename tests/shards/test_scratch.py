@@ -2,6 +2,7 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,15 @@ def test_what_a_killed_owner_left_is_removed_by_the_next(tmp_path: Path) -> None
     os.waitpid(child, 0)
     with scratch_folder(str(tmp_path)) as folder:
         assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_neighbours_who_start_and_clean_up_at_once_never_take_each_other_for_dead(tmp_path: Path) -> None:
+    def start(number: int) -> None:
+        with scratch_folder(str(tmp_path)) as folder:
+            (folder / "spool").write_text(str(number))
+            remove_abandoned(tmp_path)
+            assert (folder / "spool").read_text() == str(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(start, range(400)))
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """The write-ahead log: what `append` returned for is durable; what a killed writer leaves can always be read."""
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -90,4 +91,42 @@ async def test_a_store_that_refuses_fails_every_waiting_append_and_the_next(tmp_
     assert [type(failure) for failure in failures] == [StoreError] * 3
     with pytest.raises(StoreError, match="no space"):
         await log.append(result(9))
+    await log.close()
+
+
+async def test_an_observer_that_raises_fails_the_waiting_appends_and_leaves_none_hanging(store: Store) -> None:
+    def flushed() -> None:
+        raise BrokenPipeError("the terminal went away")
+
+    log = SampleLog(store, Attempt.begin(UNIT), flush_s=0.01, flush_samples=10, flushed=flushed)
+    async with asyncio.timeout(10):
+        failures = await asyncio.gather(*(log.append(result(n)) for n in range(3)), return_exceptions=True)
+    assert [type(failure) for failure in failures] == [BrokenPipeError] * 3
+    assert len(read_log(store, UNIT)) == 3, "what was written counts all the same"
+    await log.close()
+
+
+class SlowlyFailingStore(Store):
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.putting = threading.Event()
+        self.fail = threading.Event()
+
+    def put(self, key: str, data: bytes) -> None:
+        self.putting.set()
+        self.fail.wait(10)
+        raise StoreError(f"{key}: no space left on device")
+
+
+async def test_who_joins_during_a_write_that_fails_is_told_too(tmp_path: Path) -> None:
+    slow = SlowlyFailingStore(str(tmp_path))
+    log = SampleLog(slow, Attempt.begin(UNIT), flush_s=0.01, flush_samples=1)
+    first = asyncio.create_task(log.append(result(1)))
+    await asyncio.to_thread(slow.putting.wait, 10)
+    second = asyncio.create_task(log.append(result(2)))
+    await asyncio.sleep(0)
+    slow.fail.set()
+    async with asyncio.timeout(10):
+        failures = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(failure) for failure in failures] == [StoreError] * 2
     await log.close()

@@ -90,6 +90,16 @@ def test_files_go_up_and_come_down_in_parts(store: Store, tmp_path: Path) -> Non
         assert file.read(10) == content[1_000_000:1_000_010]
 
 
+def test_objects_too_large_for_one_copy_are_copied_in_parts(store: Store) -> None:
+    content = bytes(range(256)) * 4096 * 35  # 37 MB: three parts
+    store.put("from", content)
+    store.copy("from", "to", size=len(content), copy_in_one=2**20)
+    assert store.get("to") == content
+    with pytest.raises(ObjectMissingError):
+        store.copy("nothing", "elsewhere", size=len(content), copy_in_one=2**20)
+    assert store.size("elsewhere") is None
+
+
 def test_a_bucket_that_is_not_there_is_named(s3_endpoint: str) -> None:
     store = Store("s3://no-such-bucket-anywhere/x", StorageExecution(retries=0))
     with pytest.raises(StoreError, match="no-such-bucket-anywhere.*bucket does not exist"):
