@@ -75,7 +75,7 @@ async def prepared(recipe: CaptionRecipe, dataset: Dataset) -> list[Request]:
     stage = CaptionStage(recipe)
     root = Path(recipe.sources[0].uri)
     requests: list[Request] = []
-    async with DecodePool(recipe.image, workers=2, timeout_s=30, memory_mb=4096) as pool:
+    async with DecodePool(recipe.image, workers=2, timeout_s=30, memory_mb=4096, encoding="bmp") as pool:
         for shard in range(dataset.plan.shards):
             for sample in dataset.plan.shard(shard):
                 image = await pool.prepare((root / sample.image).read_bytes())

@@ -17,7 +17,7 @@ CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 def s3_endpoint() -> Iterator[str]:
     """URL of a running S3 server; the AWS_* variables of this process point at it, so children inherit them.
 
-    CAPRL_TEST_S3_ENDPOINT names another server to test against (Ceph, MinIO, …); its keys are the usual AWS_* variables.
+    CAPRL_TEST_S3_ENDPOINT names another server to test against (Ceph, MinIO, …), with keys in the AWS_* variables.
     """
     if (other := os.environ.get("CAPRL_TEST_S3_ENDPOINT")) is not None:
         with pytest.MonkeyPatch.context() as patch:

@@ -40,7 +40,13 @@ class RunDisplay:
         """Called when the flow begins to unwind because of a signal."""
         # Last, because it draws at once.
         self._live = (
-            Live(console=self._console, get_renderable=self._render, refresh_per_second=REDRAWS_PER_S, transient=True)
+            Live(
+                console=self._console,
+                get_renderable=self._render,
+                refresh_per_second=REDRAWS_PER_S,
+                transient=True,
+                redirect_stdout=False,  # results belong to standard output even where the display has a terminal
+            )
             if live and not as_json
             else None
         )
@@ -113,6 +119,7 @@ class RunDisplay:
 
     def summary(self, summary: dict[str, Any]) -> None:
         """The run is through: what came of it, on standard output."""
+        self.close()
         if self._json:
             self._say("summary", "", **summary)
             return

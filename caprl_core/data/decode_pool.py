@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from caprl_core.data.decode_worker import LENGTH, REPLY, WorkerSettings
-from caprl_core.data.images import check_bytes
+from caprl_core.data.images import Encoding, check_bytes
 from caprl_core.data.reasons import Reason
 from caprl_core.data.sample import PreparedImage
 from caprl_core.errors import CaprlError, SampleFailedError
@@ -52,10 +52,11 @@ class DecodePool:
         workers: int,
         timeout_s: float,
         memory_mb: int,
+        encoding: Encoding = "png",
         command: Sequence[str] = WORKER_COMMAND,
     ) -> None:
         self._recipe = recipe
-        settings = WorkerSettings(recipe.model_dump(mode="json"), timeout_s, memory_mb, os.getpid())
+        settings = WorkerSettings(recipe.model_dump(mode="json"), encoding, timeout_s, memory_mb, os.getpid())
         self._workers = tuple(_Worker(settings, command) for _ in range(workers))
         # Last in, first out: under light load the same warm process serves, and the others are never started.
         self._free: asyncio.LifoQueue[_Worker] = asyncio.LifoQueue()
@@ -64,7 +65,7 @@ class DecodePool:
         self._closed = False
 
     async def prepare(self, data: bytes) -> PreparedImage:
-        """`prepare_image(data, recipe)` in a worker. A cancelled call kills its worker, which the next one replaces.
+        """`prepare_image(data, recipe, encoding)` in a worker. A cancelled call kills its worker; another follows.
 
         Raises SampleFailedError with an IMAGE_* reason, among them IMAGE_TIMEOUT and IMAGE_CRASHED; CaprlError when
         workers cannot be started at all or the pool is closed.
@@ -119,7 +120,7 @@ class _Worker:
             channel = await self._started()
             try:
                 async with asyncio.timeout(self._settings.timeout_s + _GRACE_S):
-                    facts, png = await _exchanged(channel, data)
+                    facts, pixels = await _exchanged(channel, data)
             except TimeoutError:
                 raise SampleFailedError(Reason.IMAGE_TIMEOUT, "the decoding process no longer reacts") from None
             except OSError:
@@ -131,7 +132,7 @@ class _Worker:
                 self.kill()
         if "reason" in facts:
             raise SampleFailedError(Reason(facts["reason"]), facts["detail"])
-        return PreparedImage(original=data, encoded=png, **{**facts, "notes": tuple(facts["notes"])})
+        return PreparedImage(original=data, encoded=pixels, **{**facts, "notes": tuple(facts["notes"])})
 
     def kill(self) -> None:
         """End the process now. While a task uses the socket only that task closes it: a watched one cannot be."""
@@ -201,9 +202,9 @@ async def _exchanged(channel: socket.socket, data: bytes) -> tuple[dict[str, Any
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(channel, LENGTH.pack(len(data)))
     await loop.sock_sendall(channel, data)
-    facts_length, png_length = REPLY.unpack(await _received(channel, REPLY.size))
+    facts_length, pixels_length = REPLY.unpack(await _received(channel, REPLY.size))
     facts = json.loads(await _received(channel, facts_length))
-    return facts, await _received(channel, png_length)
+    return facts, await _received(channel, pixels_length)
 
 
 async def _received(channel: socket.socket, length: int) -> bytes:

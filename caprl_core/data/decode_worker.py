@@ -1,7 +1,8 @@
 """The process that decodes: it speaks with its parent over one socket and has nothing else to lose.
 
 Frames are a length and the bytes. The parent sends the settings, then one image at a time; the worker answers each with
-JSON facts and a PNG. No pickle: bytes made by a decoder that hostile input has taken over cannot run in the parent.
+JSON facts and the encoded pixels. No pickle: bytes made by a decoder that hostile input has taken over cannot run in
+the parent.
 """
 
 import ctypes
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from caprl_core.data.images import limit_decoder, prepare_image
+from caprl_core.data.images import Encoding, limit_decoder, prepare_image
 from caprl_core.data.reasons import Reason
 from caprl_core.data.sample import PreparedImage
 from caprl_core.errors import SampleFailedError
@@ -24,9 +25,9 @@ from caprl_core.recipe.models import ImageRecipe
 
 LENGTH: Final = struct.Struct(">Q")
 REPLY: Final = struct.Struct(">IQ")
-"""Lengths in bytes of a reply's JSON and of its PNG (0 when the sample failed)."""
+"""Lengths in bytes of a reply's JSON and of its encoded pixels (0 when the sample failed)."""
 
-Job = Callable[[bytes, ImageRecipe], PreparedImage]
+Job = Callable[[bytes, ImageRecipe, Encoding], PreparedImage]
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _MIB = 2**20
@@ -35,9 +36,10 @@ _NOISE_BYTES = _MIB  # what libtiff and friends may print into the worker's erro
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """First frame, as JSON: the recipe, seconds an image may take, MiB the process may take, the parent's pid."""
+    """First frame, as JSON: recipe and encoding, seconds an image may take, MiB the process may, the parent's pid."""
 
     recipe: dict[str, Any]
+    encoding: Encoding
     timeout_s: float
     memory_mb: int
     parent: int
@@ -57,15 +59,15 @@ def serve(job: Job) -> None:
             # The kernel kills this process when time is up, even inside a C library that never returns, and even while
             # the parent is too busy to look: a stalled parent cannot condemn an innocent image.
             signal.setitimer(signal.ITIMER_REAL, settings.timeout_s)
-            facts, png = _answer(job, data, recipe)
+            facts, pixels = _answer(lambda: job(data, recipe, settings.encoding))
             signal.setitimer(signal.ITIMER_REAL, 0)
-            channel.sendall(REPLY.pack(len(facts), len(png)) + facts)
-            channel.sendall(png)
+            channel.sendall(REPLY.pack(len(facts), len(pixels)) + facts)
+            channel.sendall(pixels)
 
 
-def _answer(job: Job, data: bytes, recipe: ImageRecipe) -> tuple[bytes, bytes]:
+def _answer(prepare: Callable[[], PreparedImage]) -> tuple[bytes, bytes]:
     try:
-        image = job(data, recipe)
+        image = prepare()
     except SampleFailedError as error:
         return json.dumps({"reason": error.reason, "detail": error.detail}).encode(), b""
     except MemoryError:

@@ -52,7 +52,8 @@ class PreparedImage:
     format:          Pillow's name of the sniffed format: `JPEG`, `PNG`, …
     source_width, source_height: pixels of the original before EXIF orientation.
     width, height:   pixels of what the engine sees.
-    encoded:         what the engine sees, losslessly encoded as PNG (RGB, 8 bit).
+    encoded:         what the engine sees (RGB, 8 bit), encoded as PNG, or as BMP for engines in this process: the
+                     pixels are the same.
     frames:          number of frames of an animation (1 for a still picture); the first is used.
     notes:           what was done, e.g. ("exif_rotated", "alpha_flattened", "first_frame"), sorted.
     """

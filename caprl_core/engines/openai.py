@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import httpx
 import openai
@@ -64,6 +64,11 @@ class OpenAIEngine:
     def concurrency(self) -> int:
         """Requests wanted in flight, over all URLs."""
         return self._execution.concurrency
+
+    @property
+    def image_encoding(self) -> Literal["png", "bmp"]:
+        """Small enough to send."""
+        return "png"
 
     async def start(self) -> EngineInfo:
         """Wait for a server. Raises `BadInputError` for wrong settings, `EngineDeadError` if none gets ready."""

@@ -74,6 +74,11 @@ class Engine(Protocol):
         """How many requests the engine wants in flight."""
         ...
 
+    @property
+    def image_encoding(self) -> Literal["png", "bmp"]:
+        """How this engine wants the pixels: `bmp` costs no time to make, `png` is small enough to send."""
+        ...
+
     async def start(self) -> EngineInfo:
         """Load or connect; returns who will answer. Raises `EngineDeadError` or `BadInputError`."""
         ...

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -63,6 +63,11 @@ class TransformersEngine:
     def concurrency(self) -> int:
         """Requests wanted in flight."""
         return self._execution.concurrency
+
+    @property
+    def image_encoding(self) -> Literal["png", "bmp"]:
+        """Costs no time to make; it never leaves this machine."""
+        return "bmp"
 
     async def start(self) -> EngineInfo:
         """Load the model. Raises `BadInputError` if it is no image-and-text model, or its files cannot be read."""

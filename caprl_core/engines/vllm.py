@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 from PIL import Image
@@ -52,6 +52,11 @@ class VllmEngine:
     def concurrency(self) -> int:
         """Requests wanted in flight."""
         return self._execution.concurrency
+
+    @property
+    def image_encoding(self) -> Literal["png", "bmp"]:
+        """Costs no time to make; it never leaves this machine."""
+        return "bmp"
 
     @property
     def process_ids(self) -> tuple[int, ...]:

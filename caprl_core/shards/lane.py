@@ -149,6 +149,7 @@ class Lane:
                 workers=runner.decode_workers,
                 timeout_s=runner.decode_timeout_s,
                 memory_mb=runner.decode_memory_mb,
+                encoding=engine.image_encoding,
             ),
         )
 

@@ -7,12 +7,12 @@ import time
 from dataclasses import replace
 
 from caprl_core.data.decode_worker import serve
-from caprl_core.data.images import prepare_image
+from caprl_core.data.images import Encoding, prepare_image
 from caprl_core.data.sample import PreparedImage
 from caprl_core.recipe.models import ImageRecipe
 
 
-def job(data: bytes, recipe: ImageRecipe) -> PreparedImage:
+def job(data: bytes, recipe: ImageRecipe, encoding: Encoding) -> PreparedImage:
     match data.split(b"\n", 1)[0].decode("latin-1").split():
         case ["hang"]:
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
@@ -37,7 +37,7 @@ def job(data: bytes, recipe: ImageRecipe) -> PreparedImage:
             return replace(PLAIN, encoded="\n".join(os.environ).encode())
         case ["echo"]:
             return replace(PLAIN, encoded=data, notes=("echoed",))
-    return prepare_image(data, recipe)
+    return prepare_image(data, recipe, encoding)
 
 
 PLAIN = PreparedImage(b"", "", 0, "png", "PNG", 1, 1, 1, 1, b"")

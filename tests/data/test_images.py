@@ -1,6 +1,7 @@
 """Any bytes become a fitted RGB picture or a reason, and nothing else."""
 
 import hashlib
+import io
 import random
 
 import pytest
@@ -360,3 +361,14 @@ def test_every_hostile_file_of_the_corpus_ends_as_a_picture_or_its_reason(corpus
         assert refused(data) == outcome
     else:
         assert prepare_image(data, RECIPE).notes == outcome
+
+
+def test_the_encoding_never_changes_what_the_engine_sees_or_what_the_tar_carries() -> None:
+    data = file_bytes(quadrants(300, 200), "JPEG")
+    as_png, as_bmp = (prepare_image(data, RECIPE, encoding) for encoding in ("png", "bmp"))
+    assert (as_png.encoded[:4], as_bmp.encoded[:2]) == (b"\x89PNG", b"BM")
+    with Image.open(io.BytesIO(as_png.encoded)) as one, Image.open(io.BytesIO(as_bmp.encoded)) as two:
+        assert (one.mode, one.size, one.tobytes()) == (two.mode, two.size, two.tobytes())
+    for form in ("png", "jpeg95"):
+        recipe = RECIPE.model_copy(update={"reencode": form})
+        assert reencoded(as_png, recipe) == reencoded(as_bmp, recipe)

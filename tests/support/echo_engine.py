@@ -3,12 +3,15 @@
 import asyncio
 import hashlib
 from collections.abc import Callable
+from typing import Literal
 
 from caprl_core.engines.protocol import EngineInfo, Reply, Request
 
 
 class EchoEngine:
     """`latency_s` maps a request to seconds; `answer` may replace the reply's text or raise."""
+
+    image_encoding: Literal["png", "bmp"] = "bmp"
 
     def __init__(
         self,
