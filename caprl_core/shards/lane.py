@@ -44,6 +44,8 @@ class Lane:
         self._order = itertools.count()
         self._starting = threading.Lock()
         self._parts: LaneParts | None = None
+        self._reader: ImageReader | None = None
+        self._decoder: DecodePool | None = None
         self._closing = threading.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._dead = False
@@ -98,8 +100,9 @@ class Lane:
         if self._thread.is_alive():
             self._call(self._cancel_work())
             try:
-                self._stop_parts()
+                self._stop_engine()
             finally:
+                self._stop_inputs()
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._thread.join()
         self._loop.close()
@@ -117,7 +120,8 @@ class Lane:
         if not self._thread.is_alive():
             self._thread.start()
         if self._dead:
-            self._stop_parts()
+            # Only the engine: neighbours that still work with it are to hear that it died, not that images are gone.
+            self._stop_engine()
             self._dead = False
         if self._parts is None:
             self._parts = self._call(self._start_parts())
@@ -126,14 +130,22 @@ class Lane:
     async def _start_parts(self) -> LaneParts:
         self._remember()
         runner = self._recipe.execution.runner
-        reader = ImageReader(self._recipe)  # first: what is wrong with the recipe is told before an engine has loaded
+        if self._reader is None:  # first: what is wrong with the recipe is told before an engine has loaded
+            self._reader = ImageReader(self._recipe)
         engine = self._open_engine(self._recipe)
         try:
             info = await engine.start()
         except BaseException:
             await engine.close()
-            reader.close()
             raise
+        if self._decoder is None:
+            self._decoder = DecodePool(
+                self._recipe.image,
+                workers=runner.decode_workers,
+                timeout_s=runner.decode_timeout_s,
+                memory_mb=runner.decode_memory_mb,
+                encoding=engine.image_encoding,
+            )
         return LaneParts(
             recipe=self._recipe,
             dataset=self._dataset,
@@ -143,25 +155,21 @@ class Lane:
             slots=PrioritySlots(engine.concurrency),
             ahead=PrioritySlots(max(8, engine.concurrency)),
             meter=EngineMeter(),
-            reader=reader,
-            decoder=DecodePool(
-                self._recipe.image,
-                workers=runner.decode_workers,
-                timeout_s=runner.decode_timeout_s,
-                memory_mb=runner.decode_memory_mb,
-                encoding=engine.image_encoding,
-            ),
+            reader=self._reader,
+            decoder=self._decoder,
         )
 
-    def _stop_parts(self) -> None:
+    def _stop_engine(self) -> None:
         if self._parts is not None:
             parts, self._parts = self._parts, None
-            try:
-                with contextlib.suppress(EngineDeadError):
-                    self._call(parts.engine.close())
-            finally:
-                parts.decoder.close()
-                parts.reader.close()
+            with contextlib.suppress(EngineDeadError):
+                self._call(parts.engine.close())
+
+    def _stop_inputs(self) -> None:
+        if self._decoder is not None:
+            self._decoder.close()
+        if self._reader is not None:
+            self._reader.close()
 
     async def _cancel_work(self) -> None:
         tasks = list(self._tasks)

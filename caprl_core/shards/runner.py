@@ -188,7 +188,8 @@ class ShardRunner:
             raise ShardQuarantinedError(
                 f"shard {self._unit.shard} is quarantined: {'; '.join(map(str, found))}. "
                 f"Look at {self._store.uri}/{key}, then "
-                f"`caprl release {self._unit.shard} --accept` or `--redo`, or raise execution.gate.max_share"
+                f"`caprl release {self._store.uri} {self._unit.shard} --accept` (or `--redo`), or raise "
+                "execution.gate.max_share"
             )
 
     async def _restore(self, samples: list[PlannedSample], spool: Spool) -> int:

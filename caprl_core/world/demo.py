@@ -72,6 +72,7 @@ class Demo:
             _kill(run)
         if event["event"] == "error":
             raise DemoError(event["error"])
+        time.sleep(0.5)  # the server may still be at a request that the run had sent whole
         committed, logged = self._stored()
         print(f"  killed. In the bucket: {committed} samples committed, {logged} more in the write-ahead log")
         return committed, logged

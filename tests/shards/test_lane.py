@@ -384,3 +384,52 @@ def test_a_lane_closed_while_shards_begin_never_hangs(images: Path, tmp_path: Pa
         for shard in range(2):
             lane.run(Unit(shard, 0))
     assert verify(dataset, deep=True).rows == 40
+
+
+class MortalEngine(EchoEngine):
+    """Answers nothing any more once it is closed."""
+
+    async def generate(self, request: Request) -> Reply:
+        reply = await super().generate(request)
+        if self.closed:
+            raise EngineDeadError("the engine is closed")
+        return reply
+
+
+def test_a_neighbour_that_still_works_with_a_dead_engine_hears_that_it_died(images: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(images, str(tmp_path / "out"))
+    dataset = planned(recipe)
+    fatal, neighbours = dataset.plan.shard_keys(0)[0], set(dataset.plan.shard_keys(1))
+    engines: list[EchoEngine] = []
+
+    def is_fatal(request: Request) -> bool:
+        return len(engines) == 1 and request.request_id.startswith(fatal)
+
+    def latency_s(request: Request) -> float:
+        """The fatal request ends while the neighbour, at 4 requests in 0.2 s, is far from its end."""
+        return 0.5 if is_fatal(request) else 0.2 if request.request_id.split("/")[0] in neighbours else 0.001
+
+    def answer(request: Request) -> str:
+        if is_fatal(request):
+            raise EngineDeadError("the engine went away")
+        return caption_of(request)
+
+    def open_engine(_: Any) -> EchoEngine:
+        engines.append(MortalEngine(4, latency_s=latency_s, answer=answer))
+        return engines[-1]
+
+    lane = lane_for(recipe, dataset, None)
+    lane._open_engine = open_engine
+    with lane, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(lane.run, Unit(0, 0))
+        while not (engines and engines[0].requests):
+            time.sleep(0.001)
+        neighbour = pool.submit(lane.run, Unit(1, 0))
+        with pytest.raises(EngineDeadError, match="went away"):
+            first.result(30)
+        lane.run(Unit(0, 0))
+        with pytest.raises(EngineDeadError, match="is closed"):
+            neighbour.result(30)
+        lane.run(Unit(1, 0))
+    assert len(engines) == 2, "the successor was taken for dead"
+    assert verify(dataset, deep=True).rows == 40
