@@ -157,7 +157,10 @@ class EngineExecution(Strict):
     max_model_len: int | None = Field(default=None, ge=1, description="Prompt + completion tokens at most (vllm).")
     enforce_eager: bool = Field(default=False, description="No CUDA graphs or compilation (vllm).")
     trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
-    extra: dict[str, Any] = Field(default_factory=dict, description="Further engine arguments, passed as they are.")
+    extra: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Further engine arguments, passed as they are; not fingerprinted, so none that changes replies.",
+    )
 
     @model_validator(mode="after")
     def _urls_for_servers(self) -> Self:
