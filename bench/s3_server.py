@@ -19,6 +19,8 @@ import boto3
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from caprl_core.world.s3_server import OneCreateAtATime
+
 BUCKET = "bench"
 
 
@@ -79,7 +81,8 @@ def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     # Without kept-alive connections every request would pay for a new one, which no S3 store asks for.
     WSGIRequestHandler.protocol_version = "HTTP/1.1"
-    server = make_server("127.0.0.1", 0, Counting(DomainDispatcherApplication(create_backend_app)), threaded=True)
+    application = OneCreateAtATime(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, Counting(application), threaded=True)
     print(f"http://127.0.0.1:{server.server_port}", flush=True)
     server.serve_forever()
 

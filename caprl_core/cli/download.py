@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from caprl_core.export.download import DownloadProgress
 
 REDRAW_S = 0.2
+MOST_SHARDS = 10_000_000
+"""More than any dataset has: a mistyped range must not fill the memory."""
 
 
 def download(
@@ -74,7 +76,10 @@ def _numbers(text: str | None) -> list[int] | None:
         first, dash, last = part.strip().partition("-")
         if not (first.isdecimal() and (last.isdecimal() if dash else True)):
             raise BadInputError(f"--shards {text}: write numbers and ranges like 0-9,42")
-        numbers += range(int(first), int(last or first) + 1)
+        bounds = int(first), int(last or first)
+        if bounds[0] > bounds[1] or bounds[1] >= MOST_SHARDS:
+            raise BadInputError(f"--shards {text}: {part.strip()} is no range of shard numbers")
+        numbers += range(bounds[0], bounds[1] + 1)
     return numbers
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from huggingface_hub import try_to_load_from_cache
 from packaging.requirements import Requirement
 
 from caprl_core.doctor.finding import Finding, lacking, missing, note, ok
@@ -44,8 +45,8 @@ def examine_machine(recipe: CaptionRecipe | None) -> Iterator[Finding]:
     yield _transformers(needed=engine == "transformers")
     yield from _server_libraries()
     yield _disk(recipe)
-    if recipe is not None and (path := recipe.execution.engine.model_path) is not None and engine != "openai":
-        yield _model_folder(Path(path))
+    if recipe is not None and engine != "openai":
+        yield _model(recipe)
 
 
 def _python() -> Finding:
@@ -170,7 +171,18 @@ def _disk(recipe: CaptionRecipe | None) -> Finding:
     return ok("scratch disk", f"{found}, about {needed / 1e9:.1f} GB needed")
 
 
-def _model_folder(path: Path) -> Finding:
+def _model(recipe: CaptionRecipe) -> Finding:
+    path = Path(recipe.execution.engine.model_path or "")
+    if recipe.execution.engine.model_path is None:
+        try:
+            cached = try_to_load_from_cache(recipe.model.name, "config.json", revision=recipe.model.revision)
+        except ValueError as error:
+            return missing("model", f"{recipe.model.name} is no hub id: {error}", "set execution.engine.model_path")
+        if isinstance(cached, str):
+            return ok("model", f"{recipe.model.name} is in the local cache")
+        return note(
+            "model", f"{recipe.model.name} is not in the local cache", "the first run downloads it from the hub"
+        )
     if not (path / "config.json").is_file():
         return missing("model", f"{path} holds no config.json", "set execution.engine.model_path to a downloaded model")
     return ok("model", str(path))

@@ -102,6 +102,12 @@ def test_shards_are_numbers_and_ranges(dataset: Path, tmp_path: Path, shards: st
     assert done.returncode == 2 and "numbers and ranges" in done.stderr
 
 
+@pytest.mark.parametrize("shards", ["5-3", "0-99999999999"])
+def test_a_range_of_shards_that_cannot_be_is_refused(dataset: Path, tmp_path: Path, shards: str) -> None:
+    done = caprl("download", dataset / "dataset", tmp_path / "copy", f"--shards={shards}")
+    assert done.returncode == 2 and "no range of shard numbers" in done.stderr
+
+
 def test_the_card_is_printed_or_written_beside_the_shards(dataset: Path) -> None:
     printed = caprl("card", dataset / "dataset", "--license", "cc-by-4.0")
     assert printed.stdout.startswith("---\nlicense: cc-by-4.0\n")
