@@ -74,7 +74,7 @@ def _clock(store: Store, prefix: str) -> Finding:
 
 
 def _conditional_create(store: Store, prefix: str) -> Finding:
-    remedy = "use a store whose single PUT honours `If-None-Match: *` (AWS S3, Ceph RGW, MinIO, moto)"
+    remedy = "use a store whose single PUT honours `If-None-Match: *` (AWS S3, Ceph RGW, MinIO)"
     for race in range(RACES):
         key = f"{prefix}/race-{race}"
         start = threading.Barrier(RACERS)
