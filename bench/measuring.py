@@ -73,7 +73,9 @@ class Report:
         }
 
     def figure(self, name: str, value: float, unit: str) -> None:
-        """One figure, shown as it comes."""
+        """One figure, shown as it comes. `KeyError` for a name used before, whose figure would be lost."""
+        if name in self._content["figures"]:
+            raise KeyError(name)
         self._content["figures"][name] = {"value": round(value, 4), "unit": unit}
         print(f"  {name:52} {value:>14,.3f} {unit}", flush=True)
 

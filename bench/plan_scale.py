@@ -175,15 +175,15 @@ def measure_plans(report: Report, folder: Path, quick: bool) -> None:
     report.figure("ijson alone: peak memory", parsing_mib, "MiB")
     seconds, peak, count = child("sharegpt4v", array)
     assert count == records
-    report.figure("plan of it: time", seconds, "s")
-    report.figure("plan of it / ijson alone", seconds / parsing, "x")
+    report.figure("plan of the ShareGPT4V file: time", seconds, "s")
+    report.figure("plan of the ShareGPT4V file / ijson alone", seconds / parsing, "x")
     report.require("plan of the ShareGPT4V file: peak memory, MiB", peak, most=1024)
     array.unlink()
     write_table(table, samples)
     report.figure(f"table of {samples:,} samples", table.stat().st_size / 1e6, "MB")
     seconds, peak, count = child("table", table)
     assert count == samples
-    report.figure("plan of it: time", seconds, "s")
+    report.figure("plan of the table: time", seconds, "s")
     report.require("plan of the table: peak memory, MiB", peak, most=1024)
 
 
