@@ -3,12 +3,13 @@
 import argparse
 import shlex
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from caprl_core.cli.exit_codes import MEANINGS, exit_code
 from caprl_core.cli.run_display import RunDisplay
 from caprl_core.errors import CaprlError
-from caprl_core.recipe.load import load_recipe
+from caprl_core.recipe.load import load_qa_recipe, load_recipe
 
 
 def caption_dataset_command(arguments: list[str] | None = None) -> NoReturn:
@@ -17,6 +18,27 @@ def caption_dataset_command(arguments: list[str] | None = None) -> NoReturn:
     options = parser.parse_args(arguments)
     parameters = {"config": options.config, "output": options.output, "max_shards": options.max_shards}
     _run("flows.caption_dataset", "caption_dataset", parameters, options)
+
+
+def curate_qa_command(arguments: list[str] | None = None) -> NoReturn:
+    """`python -m flows.curate_qa`; ends the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.curate_qa",
+        description="Curate a question set as its recipe says, or what is left of it.",
+        epilog=_codes(),
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="recipe file (YAML)")
+    parser.add_argument("--output", metavar="URI", help="folder or s3:// prefix instead of the recipe's")
+    parser.add_argument(
+        "--stage",
+        action="append",
+        choices=("generate", "extract", "answer", "filter"),
+        help="only this stage; repeatable",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON lines on standard output")
+    options = parser.parse_args(arguments)
+    parameters = {"config": options.config, "output": options.output, "stages": options.stage}
+    _run("flows.curate_qa", "curate_qa", parameters, options, load_qa_recipe)
 
 
 def retry_rejected_command(arguments: list[str] | None = None) -> NoReturn:
@@ -36,15 +58,17 @@ def retry_rejected_command(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _parser(module: str, description: str) -> argparse.ArgumentParser:
-    codes = "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items())
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {module}", description=description, epilog=f"Exit codes: {codes}; 143 as 130, by SIGTERM."
-    )
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description, epilog=_codes())
     parser.add_argument("--config", required=True, metavar="FILE", help="recipe file (YAML)")
     parser.add_argument("--output", metavar="URI", help="folder or s3:// prefix instead of the recipe's")
     parser.add_argument("--max-shards", type=_positive, metavar="N", help="end after so many shards")
     parser.add_argument("--json", action="store_true", help="print JSON lines on standard output")
     return parser
+
+
+def _codes() -> str:
+    codes = "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items())
+    return f"Exit codes: {codes}; 143 as 130, by SIGTERM."
 
 
 def _positive(text: str) -> int:
@@ -54,13 +78,19 @@ def _positive(text: str) -> int:
     return number
 
 
-def _run(module: str, flow: str, parameters: dict[str, Any], options: argparse.Namespace) -> NoReturn:
+def _run(
+    module: str,
+    flow: str,
+    parameters: dict[str, Any],
+    options: argparse.Namespace,
+    load: Callable[[str], object] = load_recipe,
+) -> NoReturn:
     from flows.embedded import run_embedded  # noqa: PLC0415
 
     resume = shlex.join([sys.executable, "-m", module, *sys.argv[1:]])
     display = RunDisplay(as_json=options.json, live=sys.stderr.isatty(), resume=resume)
     try:
-        load_recipe(options.config)  # a misspelt key is told before the seconds a server takes to start
+        load(options.config)  # a misspelt key is told before the seconds a server takes to start
     except CaprlError as error:
         display.error(str(error))
         sys.exit(exit_code(error))

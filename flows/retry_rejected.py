@@ -14,6 +14,8 @@ from typing import Any
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from caprl_core.captioning.stage import CaptionStage
+from caprl_core.engines.open import open_engine
 from caprl_core.recipe.load import load_recipe
 from caprl_core.recipe.relocate import relocated
 from caprl_core.shards.dataset import open_dataset
@@ -59,4 +61,13 @@ def retry_rejected(
         return revise_unit(lane, dataset, unit, wanted, observe)
 
     units = [next_unit(record) for record in records]
-    return run_shards("retry-rejected", recipe, dataset, units=units, start=start, run_unit=revise)
+    return run_shards(
+        "retry-rejected",
+        recipe,
+        dataset,
+        stage=CaptionStage(recipe),
+        open_engine=lambda: open_engine(recipe),
+        units=units,
+        start=start,
+        run_unit=revise,
+    )

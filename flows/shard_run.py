@@ -7,19 +7,19 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.futures import PrefectFuture
 
-from caprl_core.captioning.stage import CaptionStage
-from caprl_core.engines.open import open_engine
+from caprl_core.engines.protocol import Engine
 from caprl_core.errors import IncompleteError, ShardQuarantinedError
-from caprl_core.recipe.models import CaptionRecipe
+from caprl_core.recipe.models import StageRecipe
 from caprl_core.shards.dataset import Dataset
 from caprl_core.shards.events import Observer, ShardEvent, ShardResult
 from caprl_core.shards.lane import Lane
+from caprl_core.shards.stage import Stage
 from caprl_core.shards.tally import RunStart, Tally
 from caprl_core.shards.watcher import Watcher
 from caprl_core.storage.layout import Unit
 from flows.watching import WATCHER
-from tasks.caption_shard import ShardWork, caption_shard
 from tasks.reports import RunReport
+from tasks.shard import ShardWork, shard_task
 from tasks.sliding_window import Outcome, SlidingWindow
 
 GIVE_UP_AFTER = 5
@@ -32,9 +32,11 @@ RunUnit = Callable[[Lane, Unit, Observer], ShardResult]
 
 def run_shards(
     flow: str,
-    recipe: CaptionRecipe,
+    recipe: StageRecipe,
     dataset: Dataset,
     *,
+    stage: Stage,
+    open_engine: Callable[[], Engine],
     units: Sequence[Unit],
     start: RunStart,
     run_unit: RunUnit,
@@ -47,11 +49,12 @@ def run_shards(
     """
     run = _Run(flow, recipe, start, WATCHER.get(), get_run_logger())
     run.watcher.started(start)
-    with Lane(recipe, dataset, CaptionStage(recipe), open_engine) as lane:
+    task = shard_task(stage.name)
+    with Lane(recipe, dataset, stage, lambda _: open_engine()) as lane:
         work = ShardWork(lambda unit: run_unit(lane, unit, run.observe))
 
         def submit(unit: Unit) -> PrefectFuture[ShardResult]:
-            return caption_shard.submit(unit.shard, unit.revision, work)
+            return task.submit(unit.shard, unit.revision, work)
 
         window = SlidingWindow(units, submit, recipe.execution.runner.shards_in_flight)
         try:
@@ -73,7 +76,7 @@ class _Run:
     def __init__(
         self,
         flow: str,
-        recipe: CaptionRecipe,
+        recipe: StageRecipe,
         start: RunStart,
         watcher: Watcher,
         logger: logging.Logger | logging.LoggerAdapter[Any],

@@ -8,8 +8,13 @@ from typing import Any
 
 import boto3
 import pytest
+from hypothesis import settings
 
 from caprl_core.world.s3_server import client_environment, s3_server
+
+# `HYPOTHESIS_PROFILE=nightly make test`: as many cases of each property as a night allows.
+settings.register_profile("nightly", max_examples=100_000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 

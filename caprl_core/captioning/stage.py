@@ -1,6 +1,5 @@
 """The captioning stage: one request an image, one caption a row."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,23 +8,13 @@ import pyarrow as pa
 from caprl_core.captioning import checks
 from caprl_core.data.reasons import Reason
 from caprl_core.data.sample import PlannedSample, PreparedImage
-from caprl_core.engines.protocol import Reply, Request, Sampling
+from caprl_core.engines.protocol import Reply, Request
 from caprl_core.recipe.models import CaptionRecipe
-from caprl_core.shards.stage import Drop, Outcome, Row
+from caprl_core.shards.request_sampling import CHARACTERS_A_TOKEN, request_sampling
+from caprl_core.shards.stage import Drop, ImageUse, Outcome, Row
 
 MIN_SCRIPT_SHARE = 0.5
 """A caption may quote signs in other scripts; most of its letters must belong to the language asked for."""
-
-
-CHARACTERS_A_TOKEN = 256
-"""No token of the usual vocabularies spells more than 128. A reply beyond `max_tokens` of these was not sampled as
-asked; checking 13 MB of it would hold the event loop for 5 s and take 800 MB."""
-
-
-def request_seed(base: int, key: str, attempt: int, number: int = 0) -> int:
-    """Seed of one request, 31 bits (the widest every engine takes): same sample and attempt, same seed."""
-    digest = hashlib.blake2b(f"{base}/{key}/{attempt}/{number}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") & 0x7FFF_FFFF
 
 
 class CaptionStage:
@@ -33,24 +22,23 @@ class CaptionStage:
 
     name = "caption"
     fields = pa.schema([pa.field("caption", pa.string(), nullable=False)])
+    image_use: ImageUse = "kept"
+    asks = True
+    leads = 0
+    tolerates_failures = False
 
     def __init__(self, recipe: CaptionRecipe) -> None:
         self._prompt = recipe.prompt
         self._sampling = recipe.sampling
         self._checks = recipe.checks
         self.max_attempts = recipe.checks.max_attempts
+        self.prompt_id = recipe.prompt.id
 
-    def requests(self, sample: PlannedSample, image: PreparedImage, attempt: int) -> Sequence[Request]:
+    def requests(self, sample: PlannedSample, image: PreparedImage | None, attempt: int) -> Sequence[Request]:
         """One request; only its seed depends on the attempt."""
-        recipe = self._sampling
-        sampling = Sampling(
-            temperature=recipe.temperature,
-            top_p=recipe.top_p,
-            top_k=recipe.top_k,
-            repetition_penalty=recipe.repetition_penalty,
-            max_tokens=recipe.max_tokens,
-            seed=request_seed(recipe.seed, sample.key, attempt),
-        )
+        if image is None:
+            raise ValueError("captions need images")
+        sampling = request_sampling(self._sampling, sample.key, attempt)
         return (
             Request(
                 f"{sample.key}/{attempt}/0", self._prompt.text, sampling, images=(image,), system=self._prompt.system

@@ -17,6 +17,7 @@ from caprl_core.cli import (
     download,
     export,
     plan,
+    qa,
     release,
     status,
     sweep,
@@ -38,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(config.app, name="config")
+app.add_typer(qa.app, name="qa")
 app.command("plan")(plan.plan)
 app.command("annotate")(annotate.annotate)
 app.command("status")(status.status)

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,12 +24,12 @@ def check(
 ) -> None:
     """Check recipes: each problem with its line, dotted path and the nearest valid name. Ends with 2 if any is bad."""
     from caprl_core.recipe.identity import fingerprint, identity
-    from caprl_core.recipe.load import load_recipe
+    from caprl_core.recipe.load import load_any_recipe
 
     results: list[dict[str, Any]] = []
     for path in recipes:
         try:
-            recipe = load_recipe(path)
+            recipe = load_any_recipe(path)
         except BadInputError as error:
             results.append({"file": str(path), "ok": False, "problems": str(error).splitlines()})
         else:
@@ -59,9 +59,9 @@ def show(
     import yaml
 
     from caprl_core.recipe.identity import fingerprint, identity
-    from caprl_core.recipe.load import load_recipe
+    from caprl_core.recipe.load import load_any_recipe
 
-    loaded = load_recipe(recipe)
+    loaded = load_any_recipe(recipe)
     identified = identity(loaded)
     digest = fingerprint(identified)
     if as_json:
@@ -74,15 +74,20 @@ def show(
 
 
 @app.command("schema")
-def schema(as_json: JsonOption = False) -> None:
+def schema(
+    kind: Annotated[Literal["caption", "qa"], typer.Option(help="Kind of recipe.")] = "caption",
+    as_json: JsonOption = False,
+) -> None:
     """List every field of a recipe with its default, its unit, and whether it is identity (`--json`: JSON Schema)."""
     from caprl_core.recipe.fields import walk
     from caprl_core.recipe.models import CaptionRecipe
+    from caprl_core.recipe.qa import QaRecipe
 
+    model = QaRecipe if kind == "qa" else CaptionRecipe
     if as_json:
-        typer.echo(json.dumps(CaptionRecipe.model_json_schema(), indent=2))
+        typer.echo(json.dumps(model.model_json_schema(), indent=2))
         return
-    for field in walk(CaptionRecipe):
+    for field in walk(model):
         if field.model is None:
             typer.echo(_describe(field))
 
@@ -92,5 +97,6 @@ def _describe(field: "RecipeField") -> str:
     if field.info.is_required():
         default = "required"
     else:
-        default = f"default {json.dumps(field.info.get_default(call_default_factory=True, validated_data={}))}"
+        value = field.info.get_default(call_default_factory=True, validated_data={})
+        default = f"default {json.dumps(value.model_dump() if hasattr(value, 'model_dump') else value)}"
     return f"{'.'.join(field.path)}  [{kind}, {default}]\n    {field.info.description or ''}"

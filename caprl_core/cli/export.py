@@ -32,7 +32,6 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Write one JSONL, or several, in plan order, with a manifest beside it. Ends with 3 while samples are pending."""
-    from caprl_core.captioning.stage import CaptionStage
     from caprl_core.errors import BadInputError, IncompleteError
     from caprl_core.export.forms import FORMS
     from caprl_core.export.jsonl import export_jsonl
@@ -57,7 +56,6 @@ def export(
             files=files,
             attempt=attempt,
             partial=partial,
-            stage_fields=CaptionStage.fields,
             storage=recipe.execution.storage if recipe else None,
             scratch=recipe.execution.runner.spool_dir if recipe else None,
             threads=threads,

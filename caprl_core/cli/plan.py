@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from caprl_core.cli.annotate import OutputOption, RecipeArgument
+from caprl_core.cli.become import OutputOption, RecipeArgument
 
 REPORT_EVERY = 100_000
 """Records between progress messages; parsing runs at some 100,000 records/s."""

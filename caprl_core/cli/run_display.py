@@ -67,7 +67,7 @@ class RunDisplay:
         facts = start._asdict()
         del facts["counted"]
         self._say("started", text, **facts)
-        if self._live is None:
+        if self._live is None and not self._ticker.is_alive():  # a flow of several stages starts several times
             self._ticker.start()
 
     def event(self, event: ShardEvent) -> None:
@@ -122,6 +122,11 @@ class RunDisplay:
         self.close()
         if self._json:
             self._say("summary", "", **summary)
+            return
+        for line in summary.get("lines", ()):
+            print(line)
+        if "samples" not in summary:
+            print(summary["uri"], flush=True)
             return
         rate = summary["samples_asked"] / summary["seconds"] if summary["seconds"] else 0.0
         print(
@@ -192,6 +197,6 @@ def _line(now: Snapshot) -> str:
     left = f", {duration(now.eta_s)} left" if now.eta_s is not None else ""
     failed = f", {now.shards_failed:,} failed" if now.shards_failed else ""
     return (
-        f"{now.done:,}/{now.total:,} samples, {now.rejected:,} rejected, {now.rate:.1f} captions/s{left}; "
+        f"{now.done:,}/{now.total:,} samples, {now.rejected:,} rejected, {now.rate:.1f} samples/s{left}; "
         f"shards {now.shards_done:,}/{now.shards:,}{failed}, {len(now.in_flight)} in flight"
     )

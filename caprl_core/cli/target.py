@@ -25,11 +25,17 @@ class Target(NamedTuple):
 def open_target(text: str) -> Target:
     """Raises `BadInputError` for a recipe that cannot be read, or a folder that is not there."""
     from caprl_core.errors import BadInputError
-    from caprl_core.recipe.load import load_recipe
+    from caprl_core.recipe.load import load_any_recipe
+    from caprl_core.recipe.qa import QaRecipe
     from caprl_core.storage.store import Store
 
     if text.endswith((".yaml", ".yml")):
-        recipe = load_recipe(text)
+        recipe = load_any_recipe(text)
+        if isinstance(recipe, QaRecipe):
+            folders = [f"{recipe.execution.output}/{stage}" for stage in ("generate", "extract", "answer")]
+            raise BadInputError(
+                f"{text} is a question set, whose stages are datasets of their own: {', '.join(folders)}"
+            )
         return Target(Store(recipe.execution.output, recipe.execution.storage), recipe)
     if "://" not in text and not Path(text).expanduser().is_dir():
         # Opening a local store makes its folder, which is wrong for a mistyped name.

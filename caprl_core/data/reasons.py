@@ -31,3 +31,4 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     WRONG_LANGUAGE = "wrong_language"
     PROMPT_LEAKED = "prompt_leaked"
+    NO_QUESTION = "no_question"  # no question about this image was taken over, so there is nothing to answer

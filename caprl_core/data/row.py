@@ -48,6 +48,22 @@ COMMON_FIELDS = pa.schema(
 )
 """Columns every stage's row starts with, in this order; the stage's own columns follow."""
 
+MEMBER_FIELDS = frozenset({"image_file", "member_sha256"})
+"""Columns that only stages have whose tars carry the images."""
+IMAGE_FIELDS = MEMBER_FIELDS | {
+    *("image_sha256", "image_size", "image_format", "image_width", "image_height", "image_frames", "image_notes"),
+    *("engine_width", "engine_height"),
+}
+"""Columns that stages which read no image do not have."""
+ENGINE_FIELDS = frozenset(
+    {
+        *("model", "model_revision", "engine", "engine_version", "prompt_id"),
+        *("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens", "seed"),
+        *("finish_reason", "prompt_tokens", "completion_tokens", "latency_s"),
+    }
+)
+"""Columns that stages which ask no engine do not have."""
+
 LEDGER = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -88,9 +104,9 @@ class Result:
         return self.row is None
 
 
-def row_schema(stage_fields: pa.Schema) -> pa.Schema:
-    """The full schema of a stage's rows."""
-    return pa.schema([*COMMON_FIELDS, *stage_fields])
+def row_schema(stage_fields: pa.Schema, without: frozenset[str] = frozenset()) -> pa.Schema:
+    """The full schema of a stage's rows, `without` the common columns it does not have."""
+    return pa.schema([*(field for field in COMMON_FIELDS if field.name not in without), *stage_fields])
 
 
 def encode_line(value: Mapping[str, Any]) -> bytes:

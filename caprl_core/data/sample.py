@@ -13,6 +13,8 @@ class SourceRecord:
     caption:   the caption the source came with, or None.
     ordinal:   0-based position in the source.
     problem:   None, or why this record cannot be used (it is planned all the same, and goes to the ledger).
+    key:       the sample's key in the dataset it comes from, kept; None lets the plan make one.
+    payload:   what else the stage needs of the sample, as JSON text; None for images alone.
     """
 
     image: str
@@ -20,6 +22,8 @@ class SourceRecord:
     record_id: str | None = None
     caption: str | None = None
     problem: str | None = None
+    key: str | None = None
+    payload: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class PlannedSample:
     record_id: str | None = None
     original_caption: str | None = None
     problem: str | None = None
+    payload: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

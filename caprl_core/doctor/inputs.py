@@ -7,13 +7,13 @@ from itertools import islice
 from caprl_core.data.decode_pool import DecodePool
 from caprl_core.data.roots import ImageReader
 from caprl_core.data.sample import PlannedSample, SourceRecord
-from caprl_core.data.sources import open_source
 from caprl_core.doctor.bucket import IMPATIENT
 from caprl_core.doctor.finding import Finding, missing, note, ok
 from caprl_core.engines.openai import OpenAIEngine
 from caprl_core.errors import CaprlError, IdentityMismatchError, SampleFailedError
 from caprl_core.recipe.models import CaptionRecipe, SourceRecipe
 from caprl_core.shards.dataset import has_dataset, open_dataset
+from caprl_core.shards.stage_rows import open_any_source
 from caprl_core.storage.store import Store
 
 RECORDS = 5
@@ -26,7 +26,7 @@ def examine_sources(recipe: CaptionRecipe) -> Iterator[Finding]:
     for source in recipe.sources:
         name = f"source {source.name}"
         try:
-            records = list(islice(open_source(source, recipe.execution.storage).records(), RECORDS))
+            records = list(islice(open_any_source(source, recipe.execution.storage).records(), RECORDS))
         except CaprlError as error:
             yield missing(name, str(error), f"check uri and kind of source {source.name}")
             continue

@@ -7,10 +7,10 @@ from caprl_core.engines.protocol import Engine
 from caprl_core.engines.transformers import TransformersEngine
 from caprl_core.engines.vllm import VllmEngine
 from caprl_core.errors import BadInputError
-from caprl_core.recipe.models import CaptionRecipe
+from caprl_core.recipe.models import EngineRecipe
 
 
-def open_engine(recipe: CaptionRecipe) -> Engine:
+def open_engine(recipe: EngineRecipe) -> Engine:
     """The engine of `execution.engine`, not started yet. Raises `BadInputError` if it is not installed."""
     execution = recipe.execution.engine
     if execution.kind == "openai":

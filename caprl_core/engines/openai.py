@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import time
+from collections.abc import Sequence
 from typing import Any, Literal, NoReturn
 
 import httpx
@@ -16,6 +17,7 @@ from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
 
 from caprl_core.data.reasons import Reason
+from caprl_core.engines.choice_logprobs import TOP_LOGPROBS, reported
 from caprl_core.engines.endpoints import Endpoint, Endpoints
 from caprl_core.engines.openai_failures import AttemptFailedError, Blame, attempt_failure
 from caprl_core.engines.protocol import EngineInfo, FinishReason, Reply, Request, Sampling
@@ -145,7 +147,7 @@ class OpenAIEngine:
             await self._pause(endpoint.rests_until - loop.time())
             try:
                 with endpoint.busy():
-                    reply = await self._ask(endpoint, payload)
+                    reply = await self._ask(endpoint, payload, request.choices)
             except AttemptFailedError as error:
                 failure = error
             else:
@@ -215,7 +217,7 @@ class OpenAIEngine:
     def _trifle(self) -> bytes:
         return self._payload(Request("probe", "Hello", Sampling(temperature=0, max_tokens=1)))
 
-    async def _ask(self, endpoint: Endpoint, payload: bytes) -> Reply:
+    async def _ask(self, endpoint: Endpoint, payload: bytes, choices: Sequence[str] = ()) -> Reply:
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._execution.timeout_s):
@@ -238,6 +240,7 @@ class OpenAIEngine:
             completion_tokens=usage.completion_tokens if usage else 0,
             latency_s=time.monotonic() - started,
             token_ids=None if token_ids is None else tuple(token_ids),
+            choice_logprobs=reported(choice.logprobs, choices) if choices else None,
         )
 
     def _payload(self, request: Request) -> bytes:
@@ -270,6 +273,8 @@ class OpenAIEngine:
             "repetition_penalty": sampling.repetition_penalty,
             "min_p": 0.0,
             "seed": sampling.seed,
+            "logprobs": True if request.choices else None,
+            "top_logprobs": TOP_LOGPROBS if request.choices else None,
         } | self._execution.extra
         return orjson.dumps({name: value for name, value in fields.items() if value is not None})
 

@@ -30,6 +30,8 @@ class Request:
     """One chat turn: an optional system text, the images, then the user's text.
 
     request_id is unique within the engine's life (`<sample key>/<attempt>/<n>`).
+    choices: texts whose log-probabilities as the reply's beginning the engine reports from one forward pass
+             (`Reply.choice_logprobs`); `sampling.max_tokens` is 1 then.
     """
 
     request_id: str
@@ -37,11 +39,17 @@ class Request:
     sampling: Sampling
     images: tuple[PreparedImage, ...] = ()
     system: str | None = None
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One completion. Token counts are the engine's own; latency_s is wall seconds inside the engine."""
+    """One completion. Token counts are the engine's own; latency_s is wall seconds inside the engine.
+
+    choice_logprobs: natural logarithms of probabilities, one for each of the request's choices; None for a choice that
+                     is not among the tokens the engine reports (servers report the 20 likeliest).
+    failure:         None, or why there is no completion: only stages that tolerate failures are handed such replies.
+    """
 
     text: str
     finish_reason: FinishReason
@@ -49,6 +57,8 @@ class Reply:
     completion_tokens: int
     latency_s: float
     token_ids: tuple[int, ...] | None = None
+    choice_logprobs: tuple[float | None, ...] | None = None
+    failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 class PrioritySlots:
     """`places` holders at most; a free place goes to the waiter with the lowest (priority, arrival).
 
-    Overlapping shards share one engine through it: the older shard's samples go first, so that it is committed early,
-    and the younger one's fill whatever the tail of the older leaves free. For tasks of one event loop.
+    A priority is one number, or several compared in turn; all holders give the same count of them. Overlapping shards
+    share one engine through it: the older shard's samples go first, so that it is committed early, and the younger
+    one's fill whatever the tail of the older leaves free. For tasks of one event loop.
     """
 
     def __init__(self, places: int) -> None:
@@ -19,7 +20,7 @@ class PrioritySlots:
             raise ValueError(f"places: at least 1, got {places}")
         self._free = places
         self._arrivals = itertools.count()
-        self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiters: list[tuple[tuple[int, ...], int, asyncio.Future[None]]] = []
 
     @property
     def free(self) -> int:
@@ -32,7 +33,7 @@ class PrioritySlots:
         return sum(not place.done() for _, _, place in self._waiters)
 
     @contextlib.asynccontextmanager
-    async def hold(self, priority: int) -> AsyncIterator[None]:
+    async def hold(self, *priority: int) -> AsyncIterator[None]:
         """Wait for a place and keep it inside the `async with`; lower priorities are served first."""
         await self._acquire(priority)
         try:
@@ -40,7 +41,7 @@ class PrioritySlots:
         finally:
             self._release()
 
-    async def _acquire(self, priority: int) -> None:
+    async def _acquire(self, priority: tuple[int, ...]) -> None:
         # A free place means that nobody waits: a release hands its place over at once.
         if self._free > 0:
             self._free -= 1

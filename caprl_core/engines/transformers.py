@@ -14,6 +14,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from caprl_core.data.reasons import Reason
+from caprl_core.engines.choice_logprobs import ChoiceTokens, FirstScores
 from caprl_core.engines.protocol import EngineInfo, FinishReason, Reply, Request
 from caprl_core.errors import BadInputError, EngineDeadError, SampleFailedError
 from caprl_core.recipe.models import EngineExecution, ModelRecipe
@@ -57,6 +58,7 @@ class TransformersEngine:
         self._closing = False
         self._network: Any = None
         self._processor: Any = None
+        self._choices = ChoiceTokens({})
         self._limit = 0
 
     @property
@@ -96,6 +98,7 @@ class TransformersEngine:
         dtype = "float32" if self._model.dtype == "auto" and not gpu else self._model.dtype
         self._processor = transformers.AutoProcessor.from_pretrained(source, **common)
         self._processor.tokenizer.padding_side = "left"  # all prompts of a batch end, and all replies begin, together
+        self._choices = ChoiceTokens(self._processor.tokenizer.get_vocab())
         self._network = transformers.AutoModelForImageTextToText.from_pretrained(
             source, dtype=dtype, **common, **self._execution.extra
         )
@@ -192,16 +195,18 @@ class TransformersEngine:
         def decode(ids: Any) -> str:
             return str(tokenizer.decode(ids, skip_special_tokens=True))
 
+        scores = FirstScores([self._choices.all_ids(request.choices) for request in requests])
         with torch.inference_mode():
             output = self._network.generate(
                 **inputs,
                 generation_config=config,
                 logits_processor=[
+                    scores,
                     SeededSampling(
                         [request.sampling for request in requests],
                         [width - length for length in lengths],
                         self._network.device,
-                    )
+                    ),
                 ],
                 stopping_criteria=[
                     RowEnds(
@@ -214,12 +219,15 @@ class TransformersEngine:
                 ],
             )
         replies = []
-        for request, ids, length, limit in zip(requests, output[:, width:].tolist(), lengths, limits, strict=True):
+        for request, ids, length, limit, by_token in zip(
+            requests, output[:, width:].tolist(), lengths, limits, scores.by_token, strict=True
+        ):
             end = next((place + 1 for place, token in enumerate(ids) if token in ends), None)
             kept = ids[: min(limit, len(ids)) if end is None else end]
             text, stopped = _cut(decode(kept), request.sampling.stop)
             finish: FinishReason = "stop" if stopped or end is not None else "length"
-            replies.append(Reply(text, finish, length, len(kept), time.monotonic() - started, tuple(kept)))
+            logprobs = self._choices.logprobs(request.choices, by_token) if request.choices else None
+            replies.append(Reply(text, finish, length, len(kept), time.monotonic() - started, tuple(kept), logprobs))
         return replies
 
     def _prompt(self, request: Request) -> str:

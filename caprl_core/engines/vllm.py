@@ -15,6 +15,7 @@ from PIL import Image
 
 from caprl_core.data.reasons import Reason
 from caprl_core.data.sample import PreparedImage
+from caprl_core.engines.choice_logprobs import ChoiceTokens
 from caprl_core.engines.protocol import EngineInfo, FinishReason, Reply, Request, Sampling
 from caprl_core.engines.reaper import Reaper, kill_marked
 from caprl_core.engines.vllm_settings import default_environment, engine_arguments, environment, has_gpu
@@ -26,6 +27,9 @@ DECODE_THREADS = 2
 # How long the engine core may take to end before it is killed. It gives its resources back within 0.6 s of the signal,
 # but the CPU build's interpreter then hangs until vLLM's own limit of 5 s.
 CLOSE_S = 2.0
+# With a cache of prepared images (mm_processor_cache_gb), vLLM's front end sends an image's data once. Should its core
+# have lost them, it ends the request with "error", forgets the image, and expects to be asked once more.
+ASKED_WITH_IMAGES = 3
 
 
 class VllmEngine:
@@ -43,6 +47,7 @@ class VllmEngine:
         self._reaper = Reaper()
         self._decoders = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="caprl-decode")
         self._llm: Any = None
+        self._choices: ChoiceTokens | None = None
         self._processes: list[psutil.Process] = []
         self._answering: set[asyncio.Task[Any]] = set()
         self._last_success = 0.0
@@ -151,6 +156,14 @@ class VllmEngine:
         return True
 
     async def _answer(self, request: Request) -> Reply:
+        for _ in range(ASKED_WITH_IMAGES if request.images else 1):
+            reply = await self._answer_once(request)
+            if reply is not None:
+                return reply
+        raise SampleFailedError(Reason.REQUEST_FAILED, "vLLM ended it with 'error'")
+
+    async def _answer_once(self, request: Request) -> Reply | None:
+        """The reply; None if vLLM ended the request with "error"."""
         from vllm.exceptions import GracefulHTTPError, VLLMClientError  # noqa: PLC0415
         from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError  # noqa: PLC0415
 
@@ -159,9 +172,12 @@ class VllmEngine:
             prompt = await self._render(request)
         except (VLLMClientError, ValueError, TypeError, KeyError) as error:
             raise SampleFailedError(Reason.REQUEST_REFUSED, f"{type(error).__name__}: {error}") from error
+        tokens = self._choice_tokens().all_ids(request.choices) if request.choices else []
         final: Any = None
         try:
-            async for output in self._llm.generate(prompt, _sampling_params(request.sampling), request.request_id):
+            async for output in self._llm.generate(
+                prompt, _sampling_params(request.sampling, tokens), request.request_id
+            ):
                 final = output
         except VllmDeadError as error:
             self._dead = f"vLLM's engine core has died, its own messages above say why: {error}"
@@ -171,7 +187,9 @@ class VllmEngine:
         except (GracefulHTTPError, Exception) as error:
             raise SampleFailedError(Reason.REQUEST_FAILED, f"{error!r} from {error.__cause__!r}") from error
         completion = final.outputs[0]
-        if completion.finish_reason in (None, "abort", "error"):
+        if completion.finish_reason == "error":
+            return None
+        if completion.finish_reason in (None, "abort"):
             # Not what the model had to say: the engine gave up on this request.
             raise SampleFailedError(Reason.REQUEST_FAILED, f"vLLM ended it with {completion.finish_reason!r}")
         return Reply(
@@ -181,6 +199,21 @@ class VllmEngine:
             completion_tokens=len(completion.token_ids),
             latency_s=time.monotonic() - started,
             token_ids=tuple(completion.token_ids),
+            choice_logprobs=self._choice_logprobs(request, completion.logprobs),
+        )
+
+    def _choice_tokens(self) -> ChoiceTokens:
+        if self._choices is None:
+            # Looked up, not encoded: vLLM's own threads use the tokenizer, which takes one caller at a time.
+            self._choices = ChoiceTokens(self._llm.get_tokenizer().get_vocab())
+        return self._choices
+
+    def _choice_logprobs(self, request: Request, steps: Any) -> tuple[float | None, ...] | None:
+        if not request.choices:
+            return None
+        first = steps[0] if steps else {}
+        return self._choice_tokens().logprobs(
+            request.choices, {number: entry.logprob for number, entry in first.items()}
         )
 
     async def _render(self, request: Request) -> Any:
@@ -246,7 +279,7 @@ def _messages(request: Request, pictures: Sequence[Image.Image]) -> list[dict[st
     return messages
 
 
-def _sampling_params(sampling: Sampling) -> Any:
+def _sampling_params(sampling: Sampling, scored: Sequence[int]) -> Any:
     from vllm import SamplingParams  # noqa: PLC0415
     from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415
 
@@ -259,6 +292,8 @@ def _sampling_params(sampling: Sampling) -> Any:
         seed=sampling.seed,
         stop=list(sampling.stop),
         output_kind=RequestOutputKind.FINAL_ONLY,
+        # Before temperature and penalties (logprobs_mode raw_logprobs, the default).
+        logprob_token_ids=list(scored) or None,
     )
 
 

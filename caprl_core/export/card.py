@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from caprl_core.export.current import current_commits
+from caprl_core.errors import BadInputError
 from caprl_core.export.features import features_yaml
+from caprl_core.shards.current import current_commits
 from caprl_core.shards.dataset import Dataset
 from caprl_core.storage.commit import CommitRecord
 
@@ -27,8 +28,11 @@ def dataset_card(dataset: Dataset, stage_fields: pa.Schema, *, licence: str | No
     """The card of what is committed now; write it as README.md beside `shards/`.
 
     `licence` is the hub's identifier of the captions' and images' terms, for example `cc-by-nc-4.0`: it depends on the
-    sources, so there is no default. A revision committed later needs a new card.
+    sources, so there is no default. A revision committed later needs a new card. Raises `BadInputError` for a dataset
+    of a stage on the way to something else, which is not what one publishes.
     """
+    if dataset.record.stage != "caption":
+        raise BadInputError(f"{dataset.store.uri}: a card is for captions; these are rows of {dataset.record.stage!r}")
     current = current_commits(dataset)
     rows = sum(record.rows for record in current.records)
     header: dict[str, Any] = {"license": licence} if licence else {}

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from caprl_core.errors import BadInputError, ObjectMissingError, StoreError
-from caprl_core.export.current import current_commits
 from caprl_core.export.fetching import Wanted, WrongContentError, digest_of, fetch
 from caprl_core.export.verified_files import VerifiedFiles, inside
+from caprl_core.shards.current import current_commits
 from caprl_core.shards.dataset import Dataset, open_dataset
 from caprl_core.storage.commit import CommitRecord, CommittedObject
 from caprl_core.storage.layout import DATASET, PLAN_REPORT, ROLES, SHARDS

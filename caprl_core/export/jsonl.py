@@ -4,16 +4,15 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import orjson
-import pyarrow as pa
 
 from caprl_core.data.row import COMMON_FIELDS
 from caprl_core.errors import BadInputError, IncompleteError
-from caprl_core.export.current import Current, current_commits
 from caprl_core.export.forms import Form, shape_of
 from caprl_core.export.outputs import Outputs, WrittenFile
-from caprl_core.export.shard_lines import shard_lines
 from caprl_core.recipe.models import StorageExecution
+from caprl_core.shards.current import Current, current_commits
 from caprl_core.shards.dataset import Dataset
+from caprl_core.shards.shard_lines import shard_lines
 
 MANIFEST_VERSION = 1
 
@@ -37,7 +36,6 @@ def export_jsonl(
     files: int = 1,
     attempt: int | None = None,
     partial: bool = False,
-    stage_fields: pa.Schema | None = None,
     storage: StorageExecution | None = None,
     scratch: str | None = None,
     threads: int = 8,
@@ -46,9 +44,9 @@ def export_jsonl(
     """Write the rows of a dataset to `out`, a local path or an `s3://` address, and a manifest beside it.
 
     `attempt` keeps only rows of that attempt (retries shift the distribution of captions). `files` > 1 splits the rows
-    evenly, in plan order. `stage_fields` are the stage's own columns (default: `caption`). `scratch` is the local
-    folder an export to `s3://` is gathered in before it is put whole; None is the system's temporary one. `progress`
-    is told shards done and in all.
+    evenly, in plan order. `scratch` is the local folder an export to `s3://` is gathered in before it is put whole;
+    None is the system's temporary one. `progress` is told shards done and in all. Datasets of any stage are served;
+    which columns they have, their first row tells.
 
     Raises `IncompleteError` when samples are pending and `partial` is false, `BadInputError` for options the dataset
     cannot serve, `StoreError` when what is stored is not what was committed. Nothing is published then.
@@ -61,9 +59,8 @@ def export_jsonl(
             f"{dataset.store.uri}: {current.pending} of {dataset.record.samples} samples are still pending; "
             "finish with `caprl annotate`, or export what is there with --partial"
         )
-    columns = [*COMMON_FIELDS.names, *(stage_fields.names if stage_fields is not None else ("caption",))]
     prompt = dataset.record.identity.get("prompt", {}).get("text")
-    shape = shape_of(form, fields, columns, prompt)
+    shape = shape_of(form, fields, _columns(dataset, current), prompt)
     total = sum(_selected(record.rows, record.attempts, attempt) for record in current.records)
     ends = [total * (number + 1) // files for number in range(files)]
     rows = 0
@@ -98,6 +95,14 @@ def export_jsonl(
         }
         outputs.publish(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     return ExportReport(outputs.written, outputs.manifest_name, rows, rejected, current.pending)
+
+
+def _columns(dataset: Dataset, current: Current) -> list[str]:
+    """The columns of a dataset's rows, which are the same in all of them; those of a caption where there is no row."""
+    first = [record for record in current.records if record.rows][:1]
+    for shard in shard_lines(dataset.store, first, threads=1):
+        return list(orjson.loads(shard.lines[0]))
+    return [*COMMON_FIELDS.names, "caption"]
 
 
 def _selected(rows: int, attempts: dict[str, int], attempt: int | None) -> int:

@@ -10,15 +10,17 @@ LOCATIONS: tuple[tuple[str, ...], ...] = (
     ("sources", "*", "uri"),
     ("sources", "*", "roots", "*"),
     ("execution", "output"),
-    ("execution", "engine", "urls", "*"),
-    ("execution", "engine", "model_path"),
+    *(("execution", engine, "urls", "*") for engine in ("engine", "writer", "answerer")),
+    *(("execution", engine, "model_path") for engine in ("engine", "writer", "answerer")),
+    ("filter", "decontaminate"),
     ("execution", "runner", "spool_dir"),
     ("execution", "storage", "endpoint"),
 )
 """Fields in which `${NAME}` and `${NAME:-default}` are replaced; `*` is any list position or key. All are execution."""
 
 OPTIONAL: tuple[tuple[str, ...], ...] = (
-    ("execution", "engine", "model_path"),
+    *(("execution", engine, "model_path") for engine in ("engine", "writer", "answerer")),
+    ("filter", "decontaminate"),
     ("execution", "runner", "spool_dir"),
     ("execution", "storage", "endpoint"),
 )
@@ -51,7 +53,7 @@ def _expand(value: Any, path: KeyPath, environment: Mapping[str, str], problems:
     if any(_matches(path, pattern) for pattern in LOCATIONS):
         expanded = _expand_text(value, path, environment, problems)
         return None if not expanded and path in OPTIONAL else expanded
-    if path[:1] != ("prompt",):
+    if "prompt" not in path:
         message = "environment variables are only read in locations (uri, roots, output, urls, …); write the value here"
         problems.append((path, message))
     return value

@@ -33,6 +33,12 @@ def is_execution(info: FieldInfo) -> bool:
     return isinstance(extra, dict) and extra.get("identity") is False
 
 
+def is_later(info: FieldInfo) -> bool:
+    """Whether the field carries the `LATER` mark: identity, but not while it has its default."""
+    extra = info.json_schema_extra
+    return isinstance(extra, dict) and extra.get("identity") == "unless default"
+
+
 def walk(model: type[BaseModel]) -> Iterator[RecipeField]:
     """Every field of `model` and of the models inside it, parents first, in order of declaration."""
     yield from _walk(model, (), execution=False)

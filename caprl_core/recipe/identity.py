@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from caprl_core.data.row import ROW_SCHEMA_VERSION
-from caprl_core.recipe.fields import is_execution
+from caprl_core.recipe.fields import is_execution, is_later
 from caprl_core.recipe.strict_yaml import KeyPath, dotted
 
 
@@ -36,7 +36,10 @@ class Difference:
 
 
 def identity(recipe: BaseModel) -> dict[str, Any]:
-    """Every field of `recipe` not marked `EXECUTION`, as plain JSON values, and the version of the row schema."""
+    """Every field of `recipe` not marked `EXECUTION`, as plain JSON values, and the version of the row schema.
+
+    Fields marked `LATER` are in it only where they differ from their default.
+    """
     return {**_identity_fields(recipe), "row_schema_version": ROW_SCHEMA_VERSION}
 
 
@@ -65,8 +68,11 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
 
 
 def _identity_fields(model: BaseModel) -> dict[str, Any]:
+    fields = {name: (info, getattr(model, name)) for name, info in type(model).model_fields.items()}
     return {
-        name: _plain(getattr(model, name)) for name, info in type(model).model_fields.items() if not is_execution(info)
+        name: _plain(value)
+        for name, (info, value) in fields.items()
+        if not (is_execution(info) or (is_later(info) and value == info.default))
     }
 
 

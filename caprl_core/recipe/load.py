@@ -3,21 +3,37 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 from pydantic import ValidationError
 
 from caprl_core.errors import BadInputError
 from caprl_core.recipe import environment, problems
-from caprl_core.recipe.models import CaptionRecipe
+from caprl_core.recipe.models import CaptionRecipe, Strict
+from caprl_core.recipe.qa import QaRecipe
 from caprl_core.recipe.strict_yaml import MAX_BYTES, dotted, parse
 
 
 def load_recipe(path: str | os.PathLike[str]) -> CaptionRecipe:
-    """The recipe in the YAML file at `path`, with `${NAME}` in its locations taken from the process's environment.
+    """The captioning recipe in the YAML file at `path`, with `${NAME}` in its locations taken from the environment.
 
     Relative paths inside stay as written: they are relative to the working directory of the run, not to the file.
     Raises `BadInputError` with one line for each problem.
     """
+    return cast(CaptionRecipe, _loaded(path, CaptionRecipe))
+
+
+def load_qa_recipe(path: str | os.PathLike[str]) -> QaRecipe:
+    """The question-set recipe in a YAML file; see `load_recipe`."""
+    return cast(QaRecipe, _loaded(path, QaRecipe))
+
+
+def load_any_recipe(path: str | os.PathLike[str]) -> CaptionRecipe | QaRecipe:
+    """The recipe in a YAML file, of whichever kind: a question set has an `answerer`."""
+    return cast(CaptionRecipe | QaRecipe, _loaded(path, None))
+
+
+def _loaded(path: str | os.PathLike[str], model: type[Strict] | None) -> Any:
     file = os.fspath(path)
     try:
         with Path(file).open("rb") as stream:
@@ -28,20 +44,31 @@ def load_recipe(path: str | os.PathLike[str]) -> CaptionRecipe:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInputError(f"{file}: not UTF-8 text (byte {error.start}); is this a recipe?") from error
-    return parse_recipe(text, file=file, variables=os.environ)
+    return _parsed(text, model, file=file, variables=os.environ)
 
 
 def parse_recipe(text: str, *, file: str, variables: Mapping[str, str]) -> CaptionRecipe:
     """The recipe in `text`; `file` is its name in messages, `variables` the environment. Raises `BadInputError`."""
+    return cast(CaptionRecipe, _parsed(text, CaptionRecipe, file=file, variables=variables))
+
+
+def parse_qa_recipe(text: str, *, file: str, variables: Mapping[str, str]) -> QaRecipe:
+    """The question-set recipe in `text`; see `parse_recipe`."""
+    return cast(QaRecipe, _parsed(text, QaRecipe, file=file, variables=variables))
+
+
+def _parsed(text: str, model: type[Strict] | None, *, file: str, variables: Mapping[str, str]) -> Any:
     document = parse(text, file=file)
     if not isinstance(document.value, dict):
         raise BadInputError(f"{file}: a recipe is a mapping of keys to values; see `caprl config schema`")
+    if model is None:
+        model = QaRecipe if "answerer" in document.value else CaptionRecipe
     value, unresolved = environment.expand(document.value, variables)
     found = [f"{document.place(path)}: {dotted(path)}: {message}" for path, message in unresolved]
     try:
-        recipe = CaptionRecipe.model_validate(value)
+        recipe = model.model_validate(value)
     except ValidationError as error:
-        found += problems.lines(error, CaptionRecipe, document)
+        found += problems.lines(error, model, document)
         raise BadInputError("\n".join(found)) from error
     if found:
         raise BadInputError("\n".join(found))

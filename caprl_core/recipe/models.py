@@ -11,9 +11,26 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 EXECUTION: dict[str, Any] = {"identity": False}
 """`json_schema_extra` mark of a field that has no identity."""
 
+LATER: dict[str, Any] = {"identity": "unless default"}
+"""Mark of an identity field that came after datasets were made without it: left out of the fingerprint while it has its
+default, so that theirs stays what it was."""
+
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
-SourceKind = Literal["sharegpt4v", "densefusion", "conversations", "table", "hf_parquet", "webdataset", "folder"]
+SourceKind = Literal[
+    "sharegpt4v",
+    "densefusion",
+    "conversations",
+    "table",
+    "hf_parquet",
+    "webdataset",
+    "folder",
+    "stage_rows",
+    "qa_blocks",
+    "qa_lists",
+    "caprl_qa",
+]
+"""The last four bring more than an image: rows of a stage before, and released QA files."""
 
 
 class Strict(BaseModel):
@@ -43,6 +60,11 @@ class SourceRecipe(Strict):
     caption_field: str | None = Field(default=None, description="Column or key of the original caption.")
     id_field: str | None = Field(default=None, description="Column or key of the record's id.")
     limit: int | None = Field(default=None, ge=1, description="Take only the first N records.")
+    upstream: str | None = Field(
+        default=None,
+        description="Fingerprint of the dataset these rows come from (stage_rows; set by the flow).",
+        json_schema_extra=LATER,
+    )
 
 
 class ModelRecipe(Strict):
@@ -222,11 +244,10 @@ class CostExecution(Strict):
     currency: str = Field(default="USD", description="Currency of the price.")
 
 
-class Execution(Strict):
-    """Where and how the recipe runs. Nothing here changes the bytes of a row."""
+class StageExecution(Strict):
+    """Where and how a stage runs. Nothing here changes the bytes of a row."""
 
     output: str = Field(description="Folder or `s3://` prefix of the dataset.")
-    engine: EngineExecution
     runner: RunnerExecution = Field(default_factory=RunnerExecution)
     gate: GateExecution = Field(default_factory=GateExecution)
     storage: StorageExecution = Field(default_factory=StorageExecution)
@@ -234,18 +255,20 @@ class Execution(Strict):
     cost: CostExecution = Field(default_factory=CostExecution)
 
 
-class CaptionRecipe(Strict):
-    """A captioning dataset."""
+class Execution(StageExecution):
+    """Where and how a stage that asks an engine runs."""
+
+    engine: EngineExecution
+
+
+class StageRecipe(Strict):
+    """What every stage on the shard runner has in common."""
 
     name: Slug = Field(description="Name of the dataset; shard files are called after it.")
     sources: tuple[SourceRecipe, ...] = Field(min_length=1, description="Sources, in plan order.")
     dataset: DatasetRecipe = Field(default_factory=DatasetRecipe)
-    model: ModelRecipe
-    prompt: PromptRecipe
-    sampling: SamplingRecipe = Field(default_factory=SamplingRecipe)
     image: ImageRecipe = Field(default_factory=ImageRecipe)
-    checks: ChecksRecipe = Field(default_factory=ChecksRecipe)
-    execution: Execution = Field(json_schema_extra=EXECUTION)
+    execution: StageExecution = Field(json_schema_extra=EXECUTION)
 
     @model_validator(mode="after")
     def _source_names_differ(self) -> Self:
@@ -253,3 +276,18 @@ class CaptionRecipe(Strict):
         if len(set(names)) != len(names):
             raise ValueError(f"sources: names must differ, got {names}")
         return self
+
+
+class EngineRecipe(StageRecipe):
+    """A stage that asks one model."""
+
+    model: ModelRecipe
+    execution: Execution = Field(json_schema_extra=EXECUTION)
+
+
+class CaptionRecipe(EngineRecipe):
+    """A captioning dataset."""
+
+    prompt: PromptRecipe
+    sampling: SamplingRecipe = Field(default_factory=SamplingRecipe)
+    checks: ChecksRecipe = Field(default_factory=ChecksRecipe)

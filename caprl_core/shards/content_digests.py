@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from caprl_core.data.roots import ImageReader
 from caprl_core.data.sample import PlannedSample, SourceRecord
 from caprl_core.errors import SampleFailedError
-from caprl_core.recipe.models import CaptionRecipe
+from caprl_core.recipe.models import StageRecipe
 
 DIGEST_BYTES = 12
 """Bytes of sha256 compared: among 5,000,000 images two different ones share them with probability 2e-16."""
@@ -16,7 +16,7 @@ DIGEST_BYTES = 12
 class ContentDigests:
     """Reads images to compare them. One for a whole plan: what the reader learns about archives stays."""
 
-    def __init__(self, recipe: CaptionRecipe) -> None:
+    def __init__(self, recipe: StageRecipe) -> None:
         self._reader = ImageReader(recipe)
         self._concurrency = recipe.execution.runner.read_concurrency
 

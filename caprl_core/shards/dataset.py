@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from caprl_core.errors import BadInputError, IdentityMismatchError, ObjectExistsError, ObjectMissingError
 from caprl_core.recipe.identity import differences, fingerprint, identity
-from caprl_core.recipe.models import CaptionRecipe
-from caprl_core.shards.plan import Plan, PlanReport, report_json
+from caprl_core.recipe.models import StageRecipe
+from caprl_core.shards.plan_file import Plan, PlanReport, report_json
 from caprl_core.storage.layout import DATASET, PLAN_REPORT
 from caprl_core.storage.store import Store
 
@@ -39,7 +39,7 @@ class Dataset:
     plan: Plan
 
 
-def create_dataset(recipe: CaptionRecipe, store: Store, report: PlanReport, stage: str = "caption") -> Dataset:
+def create_dataset(recipe: StageRecipe, store: Store, report: PlanReport, stage: str = "caption") -> Dataset:
     """Give a store its identity and plan. Creating the same dataset again is no error; another one is refused."""
     own = identity(recipe)
     record = DatasetRecord(
@@ -69,7 +69,7 @@ def create_dataset(recipe: CaptionRecipe, store: Store, report: PlanReport, stag
     return dataset
 
 
-def open_dataset(store: Store, recipe: CaptionRecipe | None = None) -> Dataset:
+def open_dataset(store: Store, recipe: StageRecipe | None = None) -> Dataset:
     """Open the dataset of a store.
 
     Raises `BadInputError` when nothing is planned there, and `IdentityMismatchError`, naming each field that differs,
@@ -91,7 +91,7 @@ def has_dataset(store: Store) -> bool:
     return store.size(DATASET) is not None
 
 
-def _refuse_other(store: Store, record: DatasetRecord, recipe: CaptionRecipe) -> None:
+def _refuse_other(store: Store, record: DatasetRecord, recipe: StageRecipe) -> None:
     own = identity(recipe)
     if fingerprint(own) == record.fingerprint:
         return

@@ -17,7 +17,7 @@ from caprl_core.data.roots import ImageReader
 from caprl_core.engines.protocol import Engine, EngineInfo
 from caprl_core.engines.slots import PrioritySlots
 from caprl_core.errors import EngineDeadError
-from caprl_core.recipe.models import CaptionRecipe
+from caprl_core.recipe.models import StageRecipe
 from caprl_core.shards.dataset import Dataset
 from caprl_core.shards.events import Observer, ShardResult
 from caprl_core.shards.meter import EngineMeter
@@ -33,7 +33,7 @@ class Lane:
     """Use as a context manager, or `start` and `close`. Closing leaves no process and no thread behind."""
 
     def __init__(
-        self, recipe: CaptionRecipe, dataset: Dataset, stage: Stage, open_engine: Callable[[CaptionRecipe], Engine]
+        self, recipe: StageRecipe, dataset: Dataset, stage: Stage, open_engine: Callable[[StageRecipe], Engine]
     ) -> None:
         self._recipe = recipe
         self._dataset = dataset

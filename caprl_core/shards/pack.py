@@ -90,7 +90,8 @@ def pack(
         for result in rows:
             row: Any = result.row
             line = encode_line(row)
-            tar.add(row["image_file"], member(result))
+            if "image_file" in row:
+                tar.add(row["image_file"], member(result))
             tar.add(f"{result.key}.json", line)
             tar.add(f"{result.key}.txt", stage.text(row).encode("utf-8", "replace"))
             jsonl_out.write(line)

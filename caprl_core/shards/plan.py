@@ -5,65 +5,44 @@ record in arrays, the second gives out keys and shards (5,000,000 samples stay u
 """
 
 import hashlib
-import threading
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from caprl_core.data.sample import PlannedSample, SourceRecord
-from caprl_core.data.sources import open_source
+from caprl_core.data.sample import SourceRecord
 from caprl_core.errors import BadInputError
-from caprl_core.recipe.models import CaptionRecipe, SourceRecipe
+from caprl_core.recipe.models import SourceRecipe, StageRecipe
 from caprl_core.shards.content_digests import ContentDigests
+from caprl_core.shards.plan_file import PLAN_SCHEMA, PlanReport
 from caprl_core.shards.scratch import scratch_folder
+from caprl_core.shards.stage_rows import open_any_source
 from caprl_core.storage.store import Store
 
-PLAN_SCHEMA = pa.schema(
-    [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("shard", pa.int32(), nullable=False),
-        pa.field("index", pa.int32(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("image", pa.string(), nullable=False),
-        pa.field("record_id", pa.string()),
-        pa.field("original_caption", pa.string()),
-        pa.field("problem", pa.string()),
-    ]
-)
 BATCH = 8192
 """Records handled at once: at 2 kB a record 16 MB."""
+BATCH_BYTES = 32 * 2**20
+"""Bytes of payload handled at once: one large row of a stage before is no reason to hold thousands of them."""
 EXAMPLES = 20
 """Duplicates named in the report; the count is always whole."""
 
-_SCRATCH = pa.schema([PLAN_SCHEMA.field(name) for name in ("image", "record_id", "original_caption", "problem")])
+_SCRATCH = pa.schema(
+    [
+        *(PLAN_SCHEMA.field(name) for name in ("image", "record_id", "original_caption", "problem", "payload")),
+        pa.field("given_key", pa.string()),
+    ]
+)
 
 
-class PlanReport(NamedTuple):
-    """What planning found. `digest` is the sha256 of the plan file, `key` where it lies in the store."""
-
-    key: str
-    digest: str
-    size: int
-    samples: int
-    shards: int
-    records: dict[str, int]
-    problems: int
-    duplicates: int
-    dropped: int
-    duplicate_examples: tuple[tuple[str, str], ...]
-
-
-def write_plan(recipe: CaptionRecipe, store: Store, progress: Callable[[int], None] = lambda _: None) -> PlanReport:
+def write_plan(recipe: StageRecipe, store: Store, progress: Callable[[int], None] = lambda _: None) -> PlanReport:
     """Read every source, write the plan to the store, return what was found.
 
     The plan's key holds its digest, so racing planners cannot harm each other, and the same input gives the same bytes.
@@ -90,11 +69,16 @@ def write_plan(recipe: CaptionRecipe, store: Store, progress: Callable[[int], No
 
 @dataclass(frozen=True, slots=True)
 class _Scratch:
-    """Pass one: per source a scratch parquet, and per record its source and the two digests."""
+    """Pass one: per source a scratch parquet, and per record its source and the two digests.
+
+    payloads: some record has one; given: digests of the keys that came with records.
+    """
 
     paths: list[Path]
     records: dict[str, int]
     problems: int
+    payloads: bool
+    given: npt.NDArray[np.void]
     source_of: npt.NDArray[np.uint16]
     usable: npt.NDArray[np.bool_]
     path_digest: npt.NDArray[np.void]
@@ -102,12 +86,14 @@ class _Scratch:
 
 
 def _read_sources(
-    recipe: CaptionRecipe, folder: Path, digests: ContentDigests | None, progress: Callable[[int], None]
+    recipe: StageRecipe, folder: Path, digests: ContentDigests | None, progress: Callable[[int], None]
 ) -> _Scratch:
     source_of = array("H")
     usable = array("b")
     path_digests = bytearray()
     contents = bytearray()
+    given = bytearray()
+    payloads = False
     paths: list[Path] = []
     records: Counter[str] = Counter()
     for number, source in enumerate(recipe.sources):
@@ -119,6 +105,8 @@ def _read_sources(
                 source_of.extend([number] * len(batch))
                 records[source.name] += len(batch)
                 usable.extend(record.problem is None for record in batch)
+                given += b"".join(_digest(record.key) for record in batch if record.key is not None)
+                payloads = payloads or any(record.payload is not None for record in batch)
                 if digests is not None:
                     contents += digests.of(source.name, batch)
                 progress(len(source_of))
@@ -126,6 +114,8 @@ def _read_sources(
         paths,
         dict(records),
         usable.count(0),
+        payloads,
+        np.frombuffer(given, dtype=_DIGEST),
         np.frombuffer(source_of, dtype=np.uint16),
         np.frombuffer(usable, dtype=np.bool_),
         np.frombuffer(path_digests, dtype=_DIGEST),
@@ -133,15 +123,17 @@ def _read_sources(
     )
 
 
-def _batches(source: SourceRecipe, recipe: CaptionRecipe) -> Iterator[list[SourceRecord]]:
+def _batches(source: SourceRecipe, recipe: StageRecipe) -> Iterator[list[SourceRecord]]:
     batch: list[SourceRecord] = []
-    for number, record in enumerate(open_source(source, recipe.execution.storage).records()):
+    held = 0
+    for number, record in enumerate(open_any_source(source, recipe.execution.storage).records()):
         if source.limit is not None and number >= source.limit:
             break
         batch.append(record)
-        if len(batch) == BATCH:
+        held += len(record.payload or "")
+        if len(batch) == BATCH or held >= BATCH_BYTES:
             yield batch
-            batch = []
+            batch, held = [], 0
     if batch:
         yield batch
 
@@ -152,6 +144,8 @@ def _scratch_batch(batch: list[SourceRecord]) -> pa.RecordBatch:
         [_utf8(record.record_id) for record in batch],
         [_utf8(record.caption) for record in batch],
         [_utf8(record.problem) for record in batch],
+        [_utf8(record.payload) for record in batch],
+        [record.key for record in batch],
     ]
     return pa.record_batch([pa.array(column, pa.string()) for column in columns], schema=_SCRATCH)
 
@@ -168,8 +162,11 @@ _DIGEST = np.dtype([("high", ">u8"), ("low", ">u4")])
 
 
 def _path_digest(source: str, image: str) -> bytes:
-    text = f"{source}\0{image}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, digest_size=_DIGEST.itemsize).digest()
+    return _digest(f"{source}\0{image}")
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST.itemsize).digest()
 
 
 def _occurrences(digests: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
@@ -186,9 +183,14 @@ def _occurrences(digests: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.int32], 
     return count, first
 
 
-def _assign(recipe: CaptionRecipe, scratch: _Scratch, path: Path) -> dict[str, Any]:
+def _assign(recipe: StageRecipe, scratch: _Scratch, path: Path) -> dict[str, Any]:
     """Pass two: keys, duplicates, shards."""
     names = [source.name for source in recipe.sources]
+    if _occurrences(scratch.given)[0].any():
+        raise BadInputError(
+            f"recipe {recipe.name}: several of its {len(scratch.given)} rows have the same key, as those of datasets "
+            "made of the same images do; make a dataset of each"
+        )
     repeat, first = _occurrences(scratch.path_digest)
     by = recipe.dataset.deduplicate.by
     if by == "none":
@@ -209,13 +211,14 @@ def _assign(recipe: CaptionRecipe, scratch: _Scratch, path: Path) -> dict[str, A
 
     examples = [(key_of(int(p)), key_of(int(first[p]))) for p in np.flatnonzero(duplicate)[:EXAMPLES]]
     shard = 0
-    with pq.ParquetWriter(path, PLAN_SCHEMA, compression="zstd", write_statistics=False) as writer:
+    schema = PLAN_SCHEMA if scratch.payloads else PLAN_SCHEMA.remove(PLAN_SCHEMA.get_field_index("payload"))
+    with pq.ParquetWriter(path, schema, compression="zstd", write_statistics=False) as writer:
         for rows in _shards(scratch, names, key_of, keep, recipe.dataset.shard_samples):
             count = rows.num_rows
             numbers = pa.array(np.full(count, shard, np.int32))
             positions = pa.array(np.arange(count, dtype=np.int32))
-            columns = [rows.column(0), numbers, positions, *rows.columns[1:]]
-            writer.write_table(pa.table(columns, schema=PLAN_SCHEMA), row_group_size=count)
+            columns = [rows.column(0), numbers, positions, *rows.columns[1:]][: len(schema)]
+            writer.write_table(pa.table(columns, schema=schema), row_group_size=count)
             shard += 1
     return {
         "samples": int(keep.sum()),
@@ -226,6 +229,9 @@ def _assign(recipe: CaptionRecipe, scratch: _Scratch, path: Path) -> dict[str, A
     }
 
 
+_KEYED = pa.schema([PLAN_SCHEMA.field("key"), PLAN_SCHEMA.field("source"), *list(_SCRATCH)[:-1]])
+
+
 def _shards(
     scratch: _Scratch, names: list[str], key_of: Callable[[int], str], keep: npt.NDArray[np.bool_], size: int
 ) -> Iterator[pa.Table]:
@@ -234,17 +240,14 @@ def _shards(
     waiting: list[pa.Table] = []
     held = 0
     for number, path in enumerate(scratch.paths):
-        for batch in pq.ParquetFile(path).iter_batches(BATCH):
+        file = pq.ParquetFile(path)
+        for batch in map(file.read_row_group, range(file.num_row_groups)):  # as they were written
             kept = np.flatnonzero(keep[position : position + batch.num_rows])
-            keys = pa.array([key_of(position + int(i)) for i in kept], pa.string())
             source = pa.array([names[number]] * len(kept), pa.string())
-            table = pa.Table.from_batches([batch]).take(pa.array(kept))
-            waiting.append(
-                pa.table(
-                    [keys, source, *table.columns],
-                    schema=pa.schema([PLAN_SCHEMA.field("key"), PLAN_SCHEMA.field("source"), *_SCRATCH]),
-                )
-            )
+            table = batch.take(pa.array(kept))
+            given = table.column("given_key").to_pylist()
+            keys = [given[n] or key_of(position + int(i)) for n, i in enumerate(kept)]
+            waiting.append(pa.table([pa.array(keys, pa.string()), source, *table.columns[:-1]], schema=_KEYED))
             held += len(kept)
             position += batch.num_rows
             if held >= size:
@@ -255,40 +258,3 @@ def _shards(
                 waiting, held = [whole.slice(ready)], held - ready
     if held:
         yield pa.concat_tables(waiting).combine_chunks()
-
-
-class Plan:
-    """A written plan, read one shard at a time. Thread-safe."""
-
-    def __init__(self, store: Store, key: str) -> None:
-        self._store = store
-        self._key = key
-        self._lock = threading.Lock()
-        self._file: pq.ParquetFile | None = None
-
-    def shard(self, number: int) -> list[PlannedSample]:
-        """The samples of a shard, in order."""
-        with self._lock:
-            table = self._open().read_row_group(number)
-        return [PlannedSample(**row) for row in table.to_pylist()]
-
-    def shard_keys(self, number: int) -> list[str]:
-        """Only the keys of a shard, in order: what `verify` needs."""
-        with self._lock:
-            return list(self._open().read_row_group(number, columns=["key"]).column("key").to_pylist())
-
-    @property
-    def shards(self) -> int:
-        """Number of shards."""
-        with self._lock:
-            return int(self._open().num_row_groups)
-
-    def _open(self) -> pq.ParquetFile:
-        if self._file is None:
-            self._file = pq.ParquetFile(self._store.open(self._key))
-        return self._file
-
-
-def report_json(report: PlanReport) -> bytes:
-    """The report as it is stored beside the plan."""
-    return orjson.dumps(report._asdict(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from caprl_core.data.images import reencoded
-from caprl_core.data.row import DETAIL_CHARACTERS, Result, clean_text
+from caprl_core.data.row import DETAIL_CHARACTERS, ENGINE_FIELDS, IMAGE_FIELDS, MEMBER_FIELDS, Result, clean_text
 from caprl_core.data.sample import PlannedSample, PreparedImage
 from caprl_core.engines.protocol import EngineInfo, Reply, Request
-from caprl_core.recipe.models import CaptionRecipe
-from caprl_core.shards.stage import Drop, Row
+from caprl_core.recipe.models import StageRecipe
+from caprl_core.shards.stage import Drop, Row, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Asked:
     latency_s: float = 0.0
 
 
-def member_of(image: PreparedImage, recipe: CaptionRecipe) -> tuple[bytes, str]:
+def member_of(image: PreparedImage, recipe: StageRecipe) -> tuple[bytes, str]:
     """The bytes and the extension an image has in the tar: the original ones unless the recipe re-encodes."""
     if recipe.image.reencode == "none":
         return image.original, image.extension
@@ -53,26 +53,47 @@ def withdrawn(result: Result, drop: Drop) -> Result:
     return Result(result.key, result.index, ledger, None)
 
 
+def absent_fields(stage: Stage) -> frozenset[str]:
+    """Common columns that the rows of a stage do not have."""
+    absent: frozenset[str] = frozenset() if stage.asks else ENGINE_FIELDS
+    if stage.image_use == "kept":
+        return absent
+    return absent | (MEMBER_FIELDS if stage.image_use == "seen" else IMAGE_FIELDS)
+
+
 def accepted(
     sample: PlannedSample,
     row: Row,
     asked: Asked,
-    image: PreparedImage,
+    image: PreparedImage | None,
     *,
-    member: tuple[bytes, str],
+    stage: Stage,
+    member: tuple[bytes, str] | None,
     engine: EngineInfo,
-    recipe: CaptionRecipe,
 ) -> Result:
-    """A sample with its row. Keys are in the order of the row schema, so equal rows are equal bytes."""
-    sampling = asked.requests[-1].sampling
-    data, extension = member
+    """A sample with its row. Keys are in the order of the row schema, so equal rows are equal bytes.
+
+    `member` is what the tar carries of the image: bytes and extension, None for stages that keep none.
+    """
     fields: dict[str, Any] = {
         "key": sample.key,
         "source": sample.source,
         "image": sample.image,
         "record_id": sample.record_id,
         "original_caption": sample.original_caption,
-        "image_file": f"{sample.key}.{extension}",
+    }
+    if image is not None:
+        fields |= _image_fields(sample, image, member)
+    if stage.asks:
+        fields |= _engine_fields(asked, engine, stage.prompt_id)
+    else:
+        fields["attempt"] = asked.attempt
+    fields |= row.fields
+    return Result(sample.key, sample.index, _ledger(sample, asked, image, None), clean_text(fields))
+
+
+def _image_fields(sample: PlannedSample, image: PreparedImage, member: tuple[bytes, str] | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {
         "image_sha256": image.sha256,
         "image_size": image.size,
         "image_format": image.format,
@@ -80,14 +101,22 @@ def accepted(
         "image_height": image.source_height,
         "image_frames": image.frames,
         "image_notes": list(image.notes),
-        "member_sha256": image.sha256 if data is image.original else hashlib.sha256(data).hexdigest(),
-        "engine_width": image.width,
-        "engine_height": image.height,
+    }
+    if member is not None:
+        data, extension = member
+        digest = image.sha256 if data is image.original else hashlib.sha256(data).hexdigest()
+        fields = {"image_file": f"{sample.key}.{extension}"} | fields | {"member_sha256": digest}
+    return fields | {"engine_width": image.width, "engine_height": image.height}
+
+
+def _engine_fields(asked: Asked, engine: EngineInfo, prompt_id: str) -> dict[str, Any]:
+    sampling = asked.requests[-1].sampling
+    return {
         "model": engine.model,
         "model_revision": engine.model_revision,
         "engine": engine.engine,
         "engine_version": engine.engine_version,
-        "prompt_id": recipe.prompt.id,
+        "prompt_id": prompt_id,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
@@ -100,8 +129,6 @@ def accepted(
         "completion_tokens": sum(reply.completion_tokens for reply in asked.replies),
         "latency_s": round(max(reply.latency_s for reply in asked.replies), 4),
     }
-    fields |= row.fields
-    return Result(sample.key, sample.index, _ledger(sample, asked, image, None), clean_text(fields))
 
 
 def _ledger(sample: PlannedSample, asked: Asked, image: PreparedImage | None, drop: Drop | None) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from caprl_core.data.decode_pool import DecodePool
 from caprl_core.data.reasons import Reason
 from caprl_core.data.roots import ImageReader
 from caprl_core.data.row import Result
-from caprl_core.data.sample import PlannedSample
+from caprl_core.data.sample import PlannedSample, PreparedImage
 from caprl_core.engines.protocol import Engine, EngineInfo
 from caprl_core.engines.slots import PrioritySlots
 from caprl_core.errors import EngineDeadError, SampleFailedError, ShardQuarantinedError
-from caprl_core.recipe.models import CaptionRecipe
+from caprl_core.recipe.models import StageRecipe
 from caprl_core.shards.asking import Asker
 from caprl_core.shards.dataset import Dataset
 from caprl_core.shards.events import Observer, ShardEvent, ShardResult, Step
@@ -45,7 +45,7 @@ from caprl_core.storage.publish import publish, sweep_unit
 class LaneParts:
     """What the shards of one lane share."""
 
-    recipe: CaptionRecipe
+    recipe: StageRecipe
     dataset: Dataset
     stage: Stage
     engine: Engine
@@ -153,7 +153,7 @@ class ShardRunner:
             ahead.callback(self._prefetch.release)
             try:
                 await ahead.enter_async_context(self._parts.ahead.hold(self._priority))
-                image = await self._parts.decoder.prepare(await self._parts.reader.read(sample))
+                image = await self._image(sample)
             except SampleFailedError as error:
                 # Waiting for the log takes up to `flush_s`; a run of missing images must not go at that pace.
                 await ahead.aclose()
@@ -165,10 +165,19 @@ class ShardRunner:
                 first = self._previous.attempts(sample.key) + 1
                 result, member = await self._asker.ask(sample, image, first, entered=ahead.aclose)
                 del image
+                # A sample that was not asked about has not entered: its place must not wait for the log either.
+                await ahead.aclose()
                 if member is not None:
                     spool.add(sample.key, member)
                 del member
                 await self._done(result)
+
+    async def _image(self, sample: PlannedSample) -> PreparedImage | None:
+        if self._parts.stage.image_use != "unread":
+            return await self._parts.decoder.prepare(await self._parts.reader.read(sample))
+        if sample.problem is not None:
+            raise SampleFailedError(Reason.SAMPLE_INVALID, sample.problem)
+        return None
 
     async def _done(self, result: Result) -> None:
         """Log a result; it counts once the store has it."""
@@ -194,6 +203,8 @@ class ShardRunner:
 
     async def _restore(self, samples: list[PlannedSample], spool: Spool) -> int:
         """Bring back the bytes of rows that an earlier attempt or revision finished; returns how many are lost."""
+        if self._parts.stage.image_use != "kept":
+            return 0
         places = asyncio.Semaphore(self._recipe.execution.runner.read_concurrency)
         lost = 0
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
@@ -26,7 +26,17 @@ class Drop:
     retry: bool
 
 
-Outcome = Row | Drop
+@dataclass(frozen=True, slots=True)
+class More:
+    """The sample needs further requests, one at least: it is judged again on all replies of the attempt, in the order
+    asked."""
+
+    requests: Sequence[Request]
+
+
+Outcome = Row | Drop | More
+ImageUse = Literal["kept", "seen", "unread"]
+"""Kept: the engine sees the image and the tar carries it. Seen: only the engine. Unread: nobody reads it."""
 
 
 class Stage(Protocol):
@@ -37,9 +47,19 @@ class Stage(Protocol):
     """Arrow types of the columns this stage adds to the common row columns."""
     max_attempts: int
     """Attempts a sample may use, 1 or more."""
+    prompt_id: str
+    """Recorded in every row; empty for a stage that asks nothing."""
+    image_use: ImageUse
+    asks: bool
+    """False for a stage of pure text: it has no requests, and its rows name no engine."""
+    leads: int
+    """So many first requests of an attempt are answered before the rest is sent: they fill the engine's prefix cache.
+    Those that `More` names find it filled and go all at once."""
+    tolerates_failures: bool
+    """True: a failed request is a reply with `failure` set. False: it costs the sample."""
 
-    def requests(self, sample: PlannedSample, image: PreparedImage, attempt: int) -> Sequence[Request]:
-        """The requests of one attempt (1-based); all of them are in flight together."""
+    def requests(self, sample: PlannedSample, image: PreparedImage | None, attempt: int) -> Sequence[Request]:
+        """The requests of one attempt (1-based); all of them are in flight together. `image` is None if unread."""
         ...
 
     def outcome(self, sample: PlannedSample, replies: Sequence[Reply], attempt: int) -> Outcome:

@@ -14,15 +14,16 @@ class TarredRow(NamedTuple):
 
     key: str
     attempt: int
-    image_file: str
-    member_sha256: str
+    image_file: str | None
+    member_sha256: str | None
     line_sha256: bytes
 
 
 def tarred_row(line: bytes) -> TarredRow:
     """From a line of the JSONL, newline included."""
     row = orjson.loads(line)
-    return TarredRow(row["key"], row["attempt"], row["image_file"], row["member_sha256"], hashlib.sha256(line).digest())
+    image_file, member_sha256 = row.get("image_file"), row.get("member_sha256")
+    return TarredRow(row["key"], row["attempt"], image_file, member_sha256, hashlib.sha256(line).digest())
 
 
 class _HashingReader(io.RawIOBase):
@@ -61,7 +62,8 @@ def _member_problems(where: str, reader: IO[bytes], rows: Sequence[TarredRow]) -
     with tarfile.open(fileobj=reader, mode="r|") as tar:
         members = ((item.name, tar.extractfile(item)) for item in tar)
         for row in rows:
-            for name in (row.image_file, f"{row.key}.json", f"{row.key}.txt"):
+            names = [] if row.image_file is None else [row.image_file]
+            for name in (*names, f"{row.key}.json", f"{row.key}.txt"):
                 found, content = next(members, (None, None))
                 if found != name or content is None:
                     yield f"{where}: the tar has {found} where {name} should be"

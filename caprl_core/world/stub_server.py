@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import math
 import random
 import sys
 import time
@@ -204,11 +205,13 @@ class StubServer:
         generator = random.Random(f"text/{self.behaviour.seed}/{digest}")
         wanted, limit = generator.randint(8, 60), int(request.get("max_tokens") or 16)
         text = " ".join(generator.choice(WORDS) for _ in range(min(wanted, limit)))
-        choice = {
+        choice: dict[str, Any] = {
             "index": 0,
             "message": {"role": "assistant", "content": text},
             "finish_reason": "length" if wanted > limit else "stop",
         }
+        if request.get("logprobs"):
+            choice["logprobs"] = _logprobs(text.split(), digest, int(request.get("top_logprobs") or 0))
         tokens = min(wanted, limit)
         return {
             "id": f"chatcmpl-{digest[:16]}",
@@ -218,6 +221,18 @@ class StubServer:
             "choices": [choice],
             "usage": {"prompt_tokens": 10, "completion_tokens": tokens, "total_tokens": 10 + tokens},
         }
+
+
+def _logprobs(words: Sequence[str], digest: str, top: int) -> dict[str, Any]:
+    """As OpenAI reports them, for the first word alone: it and the letters A to I share the probability."""
+    generator = random.Random(f"logprobs/{digest}")
+    weights = {token: generator.expovariate(1.0) for token in (*"ABCDEFGHI", *words[:1])}
+    entries = [
+        {"token": token, "logprob": math.log(weight / sum(weights.values())), "bytes": list(token.encode())}
+        for token, weight in sorted(weights.items(), key=lambda item: -item[1])
+    ]
+    drawn = [entry for entry in entries if entry["token"] in words[:1]]
+    return {"content": [{**entry, "top_logprobs": entries[:top]} for entry in drawn], "refusal": None}
 
 
 def _error(message: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from caprl_core.errors import (
     StoreError,
 )
 from caprl_core.recipe.identity import fingerprint, identity
-from caprl_core.recipe.load import load_recipe
+from caprl_core.recipe.load import load_any_recipe, load_recipe
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "configs" / "demo.yaml"
@@ -44,7 +44,7 @@ def test_check_accepts_every_shipped_recipe_and_prints_its_fingerprint() -> None
     done = caprl("config", "check", *configs)
     assert done.returncode == ExitCode.OK, done.stderr
     expected = [
-        f"{path}: ok: {(r := load_recipe(path)).name}, fingerprint {fingerprint(identity(r))}" for path in configs
+        f"{path}: ok: {(r := load_any_recipe(path)).name}, fingerprint {fingerprint(identity(r))}" for path in configs
     ]
     assert done.stdout.splitlines() == expected
 

@@ -26,7 +26,7 @@ from caprl_core.world.stub_server import StubBehaviour, StubServer
 from flows.caption_dataset import caption_dataset
 from flows.retry_rejected import retry_rejected
 from support.stub_thread import seeds
-from tasks.caption_shard import caption_shard
+from tasks.shard import work_shard
 
 RecipeFile = Callable[..., str]
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caption_shard, "retry_delay_seconds", [0.01, 0.01, 0.01])
+    monkeypatch.setattr(work_shard, "retry_delay_seconds", [0.01, 0.01, 0.01])
 
 
 def check(config: str) -> VerifyReport:
@@ -165,7 +165,7 @@ def test_a_shard_the_store_refuses_fails_alone_and_its_log_is_kept(
 def test_a_dead_engine_ends_the_run_instead_of_failing_every_shard(
     recipe_file: RecipeFile, tmp_path: Path, stub: StubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caption_shard, "retries", 0)
+    monkeypatch.setattr(work_shard, "retries", 0)
     stub.behaviour = StubBehaviour(rates={"500": 1.0})
     config = recipe_file(str(tmp_path / "out"), dataset__shard_samples=2)
     with pytest.raises(IncompleteError, match=r"(?s)EngineDeadError.*failed in a row, so the rest was not tried"):

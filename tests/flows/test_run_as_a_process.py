@@ -206,6 +206,9 @@ def prefect(api: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+DEPLOYED = {"caption-dataset": "caprl-2m", "retry-rejected": "caprl-2m", "curate-qa": "qa-75k"}
+
+
 def test_the_deployments_and_the_automation_are_taken_by_a_server(prefect_api: str) -> None:
     from prefect.client.orchestration import get_client
 
@@ -213,10 +216,10 @@ def test_the_deployments_and_the_automation_are_taken_by_a_server(prefect_api: s
     prefect(prefect_api, "deploy", "--all")
     prefect(prefect_api, "automation", "create", "--from-file", "docs/silent-runs.yaml")
     with get_client(sync_client=True) as client:
-        for name in ("caption-dataset", "retry-rejected"):
+        for name, config in DEPLOYED.items():
             deployment = client.read_deployment_by_name(f"{name}/{name}")
             assert deployment.work_pool_name == "gpu-pool"
-            assert deployment.parameters["config"] == "configs/caprl-2m.yaml"
+            assert deployment.parameters["config"] == f"configs/{config}.yaml"
             assert deployment.global_concurrency_limit.limit == 1  # type: ignore[union-attr]
             assert deployment.concurrency_options.collision_strategy.value == "ENQUEUE"  # type: ignore[union-attr]
             assert not any(schedule.active for schedule in deployment.schedules)

@@ -3,6 +3,7 @@
 import json
 import random
 import types
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from caprl_core.data.row import ROW_SCHEMA_VERSION
 from caprl_core.recipe.fields import RecipeField, walk
 from caprl_core.recipe.identity import ABSENT, Difference, differences, fingerprint, identity
-from caprl_core.recipe.load import parse_recipe
+from caprl_core.recipe.load import load_recipe, parse_recipe
 from caprl_core.recipe.models import CaptionRecipe
+
+ROOT = Path(__file__).parents[2]
 
 BASE = CaptionRecipe.model_validate(
     {
@@ -108,6 +111,18 @@ def test_the_fingerprint_is_stable_over_time() -> None:
     assert fingerprint({"a": [1, 2.5, "é"], "b": None}) == (
         "e644d8306475e30cde8f33f9f20282cb7f0a9a4cb27db54946828e9fd92531b0"
     )
+
+
+def test_the_fingerprint_of_a_shipped_recipe_is_stable_over_versions() -> None:
+    # Of the first version that had this recipe: a new field of a recipe model carries `LATER`, or this changes.
+    recipe = load_recipe(ROOT / "configs" / "caprl-2m.yaml")
+    assert fingerprint(identity(recipe)) == "7ca6eae9709b26c793100c7db59c89aff579c1d644c93eca02fd126766e0175e"
+
+
+def test_a_later_field_is_identity_once_it_is_set() -> None:
+    other = BASE.model_copy(update={"sources": (BASE.sources[0].model_copy(update={"upstream": "1f" * 32}),)})
+    assert "upstream" not in identity(BASE)["sources"][0]
+    assert differences(identity(other), identity(BASE)) == [Difference("sources.0.upstream", "1f" * 32, ABSENT)]
 
 
 # Property tests over any JSON

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from caprl_core.errors import BadInputError
 from caprl_core.recipe.environment import LOCATIONS, OPTIONAL
 from caprl_core.recipe.fields import walk
-from caprl_core.recipe.load import load_recipe, parse_recipe
+from caprl_core.recipe.load import load_any_recipe, load_qa_recipe, load_recipe, parse_qa_recipe, parse_recipe
 from caprl_core.recipe.models import CaptionRecipe
+from caprl_core.recipe.qa import QaRecipe
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -41,8 +42,30 @@ def refusal(text: str, **variables: str) -> list[str]:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_recipes_load_without_any_variable_set(config: Path) -> None:
-    recipe = parse_recipe(config.read_text(), file=config.name, variables={})
+    parse = parse_qa_recipe if config.stem.startswith("qa-") else parse_recipe
+    recipe = parse(config.read_text(), file=config.name, variables={})
     assert recipe.execution.output
+
+
+def test_a_question_set_is_told_from_a_captioning_recipe() -> None:
+    kinds = {config.stem: type(load_any_recipe(config)) for config in CONFIGS}
+    assert kinds == {stem: QaRecipe if stem.startswith("qa-") else CaptionRecipe for stem in kinds}
+    with pytest.raises(BadInputError, match="answerer"):
+        load_recipe(CONFIGS[0].parent / "qa-75k.yaml")
+
+
+def test_the_75k_recipe_has_the_released_figures() -> None:
+    recipe = load_qa_recipe(CONFIGS[0].parent / "qa-75k.yaml")
+    assert recipe.writer is not None
+    assert (recipe.writer.model.name, recipe.answerer.model.name) == (
+        "Qwen/Qwen2.5-VL-72B-Instruct",
+        "Qwen/Qwen2.5-VL-3B-Instruct",
+    )
+    assert (recipe.writer.sampling.temperature, recipe.writer.sampling.repetition_penalty) == (0.1, 1.05)
+    assert (recipe.answerer.rotations, recipe.answerer.sampling.temperature) == (4, 0.1)
+    assert (recipe.filter.visual_above, recipe.filter.text_below) == (0.75, 0.25)
+    assert not recipe.filter.visual_inclusive
+    assert not recipe.filter.text_inclusive
 
 
 def test_the_2m_recipe_has_the_published_prompt_sampling_and_roots() -> None:
@@ -89,7 +112,7 @@ def test_a_key_at_the_wrong_place_is_sent_to_the_right_one() -> None:
 
 def test_a_key_near_nothing_gets_the_valid_ones_listed() -> None:
     [line] = refusal(MINIMAL + "xyzzy: 3\n")
-    assert "valid here: name, sources, dataset, model" in line
+    assert "valid here: name, sources, dataset, image" in line
 
 
 def test_all_problems_are_said_at_once_each_on_its_line() -> None:
@@ -240,7 +263,7 @@ def test_a_prompt_may_speak_of_variables() -> None:
 
 
 def test_every_expanded_field_exists_and_is_execution() -> None:
-    fields = {field.path: field for field in walk(CaptionRecipe)}
+    fields = {field.path: field for model in (CaptionRecipe, QaRecipe) for field in walk(model)}
     for pattern in LOCATIONS:
         field = fields.get(pattern) or fields[pattern[:-1]]
         assert field.execution, pattern

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from caprl_core.errors import BadInputError, IdentityMismatchError
 from caprl_core.shards.dataset import create_dataset, open_dataset
-from caprl_core.shards.plan import Plan, PlanReport, write_plan
+from caprl_core.shards.plan import write_plan
+from caprl_core.shards.plan_file import Plan, PlanReport
 from caprl_core.storage.layout import PLAN_REPORT
 from caprl_core.storage.store import Store
 from support.drawn_dataset import draw_pictures, planned, recipe_for

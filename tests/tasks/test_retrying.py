@@ -11,9 +11,9 @@ from caprl_core.errors import (
     ShardQuarantinedError,
     StoreError,
 )
-from tasks.caption_shard import caption_shard
 from tasks.plan import plan_dataset
 from tasks.retrying import BACKOFF_S, JITTER, RETRIES, ShardStoppedError, backoff, worth_retrying
+from tasks.shard import work_shard
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from tasks.retrying import BACKOFF_S, JITTER, RETRIES, ShardStoppedError, backof
 )
 def test_only_what_may_succeed_another_time_is_retried(error: Exception, again: bool) -> None:
     run = TaskRun(task_key="shard", dynamic_key="0")
-    assert worth_retrying(caption_shard, run, Failed(data=error)) is again
+    assert worth_retrying(work_shard, run, Failed(data=error)) is again
 
 
 def test_waits_double_and_differ_from_process_to_process() -> None:
@@ -43,7 +43,7 @@ def test_waits_double_and_differ_from_process_to_process() -> None:
         assert base * (1 - JITTER) <= min(waits) <= max(waits) <= base * (1 + JITTER)
 
 
-@pytest.mark.parametrize("task", [caption_shard, plan_dataset], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [work_shard, plan_dataset], ids=lambda task: task.name)
 def test_tasks_retry_and_store_no_result(task: object) -> None:
     assert (task.retries, len(task.retry_delay_seconds)) == (RETRIES, RETRIES)  # type: ignore[attr-defined]
     assert task.persist_result is False  # type: ignore[attr-defined]

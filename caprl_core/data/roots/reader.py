@@ -4,6 +4,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
+from caprl_core.data.containers import TAR, base_folder
+from caprl_core.data.files import uris
 from caprl_core.data.files.paths import is_address
 from caprl_core.data.files.reader import Files
 from caprl_core.data.reasons import Reason
@@ -14,14 +16,17 @@ from caprl_core.data.roots.web import HostUnreachableError
 from caprl_core.data.roots.web_thread import WebThread
 from caprl_core.data.sample import PlannedSample
 from caprl_core.errors import BadInputError, SampleFailedError, StoreError
-from caprl_core.recipe.models import CaptionRecipe, SourceRecipe
+from caprl_core.recipe.models import SourceRecipe, StageRecipe
+
+SHARDS_FOLDER = "shards"
+"""Where the tars of one of our datasets lie below its root (`storage.layout.SHARDS`, which is above this package)."""
 
 
 class ImageReader:
     """Reads `execution.runner.read_concurrency` images at once, from any event loop. Keep one for many shards: what it
     learns about archives and containers stays."""
 
-    def __init__(self, recipe: CaptionRecipe) -> None:
+    def __init__(self, recipe: StageRecipe) -> None:
         self._limit = recipe.image.max_bytes
         self._web_settings = recipe.execution.web
         self._concurrency = recipe.execution.runner.read_concurrency
@@ -76,8 +81,11 @@ class ImageReader:
 
     def _images(self, source: SourceRecipe) -> RootedImages | ContainedImages:
         what = f"source {source.name} ({source.uri})"
-        if source.kind == "hf_parquet":
+        if source.kind in ("hf_parquet", "caprl_qa"):
             return ContainedImages(ParquetImages(self._files, source, what))
         if source.kind == "webdataset":
-            return ContainedImages(TarImages(self._files, source, what))
+            return ContainedImages(TarImages(self._files, base_folder(source.uri, TAR), what))
+        if source.kind == "stage_rows":
+            tars = source.roots.get("", uris.join(source.uri, SHARDS_FOLDER))
+            return ContainedImages(TarImages(self._files, tars, what))
         return RootedImages(self._files, source)

@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from threading import Lock
 
-from caprl_core.data.containers import TAR, base_folder
 from caprl_core.data.files.reader import Files
 from caprl_core.data.files.tars import HOP_BLOCK, tar_members
 from caprl_core.data.files.uris import join
@@ -12,18 +11,18 @@ from caprl_core.data.roots.archives import read_tar_member
 from caprl_core.data.roots.member_index import Place
 from caprl_core.data.roots.root import missing
 from caprl_core.errors import BadInputError, ObjectMissingError
-from caprl_core.recipe.models import SourceRecipe
 
 MOST_TARS = 8
 """Tars whose members are remembered: neighbouring shards come from one or two."""
 
 
 class TarImages:
-    """`<tar>#<member>` references of one source. Safe to share between threads."""
+    """`<tar>#<member>` references, the tars named relative to the folder or prefix `base`. Safe to share between
+    threads."""
 
-    def __init__(self, files: Files, source: SourceRecipe, what: str) -> None:
+    def __init__(self, files: Files, base: str, what: str) -> None:
         self._files = files
-        self._base = base_folder(source.uri, TAR)
+        self._base = base
         self._what = what
         self._lock = Lock()
         self._tars: OrderedDict[str, _Tar] = OrderedDict()

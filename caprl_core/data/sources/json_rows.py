@@ -28,13 +28,22 @@ class JsonRow:
     problem: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class JsonLine:
+    """One line: its value of any type, or the problem that it has none; `where` names file and line for messages."""
+
+    value: Any
+    where: str
+    problem: str | None = None
+
+
 def json_rows(files: Files, uri: str) -> Iterator[JsonRow]:
     """The rows of a file, an array or lines by its first character.
 
     Raises `BadInputError` where the file is cut, is not JSON or cannot be unpacked.
     """
     with decompressed(files, uri) as stream:
-        start, skipped = _first_character(stream)
+        start, skipped = first_character(stream)
         if start == b"[":
             yield from _array(stream, uri)
         elif start == b"{":
@@ -45,7 +54,17 @@ def json_rows(files: Files, uri: str) -> Iterator[JsonRow]:
             raise BadInputError(f"{uri}: the file is empty")
 
 
-def _first_character(stream: io.BufferedReader) -> tuple[bytes, int]:
+def json_lines(files: Files, uri: str) -> Iterator[JsonLine]:
+    """The lines of a file whatever their values are; blank ones are passed over.
+
+    Raises `BadInputError` where the file is cut or cannot be unpacked.
+    """
+    with decompressed(files, uri) as stream:
+        _, skipped = first_character(stream)
+        yield from _values(stream, uri, skipped)
+
+
+def first_character(stream: io.BufferedReader) -> tuple[bytes, int]:
     """The first byte that means something, which stays in the stream, and how many were skipped before it."""
     skipped = len(stream.read(3)) if stream.peek(3)[:3] == _BOM else 0
     while (ahead := stream.peek(1)) and ahead[:1].isspace():
@@ -74,6 +93,16 @@ def _array(stream: io.BufferedReader, uri: str) -> Iterator[JsonRow]:
 
 
 def _lines(stream: io.BufferedReader, uri: str, position: int) -> Iterator[JsonRow]:
+    for line in _values(stream, uri, position):
+        if line.problem is not None:
+            yield JsonRow({}, line.where, line.problem)
+        elif isinstance(line.value, dict):
+            yield JsonRow(line.value, line.where)
+        else:
+            yield JsonRow({}, line.where, f"{line.where}: not an object but {type(line.value).__name__}")
+
+
+def _values(stream: io.BufferedReader, uri: str, position: int) -> Iterator[JsonLine]:
     number = 0
     while line := stream.readline(LONGEST_LINE + 1):
         number += 1
@@ -90,12 +119,9 @@ def _lines(stream: io.BufferedReader, uri: str, position: int) -> Iterator[JsonR
         except orjson.JSONDecodeError as error:
             if not line.endswith(b"\n"):
                 raise BadInputError(f"{where}: the file is cut inside this line; fetch the file again") from error
-            yield JsonRow({}, where, f"{where}: not JSON ({error})")
+            yield JsonLine(None, where, f"{where}: not JSON ({error})")
             continue
-        if isinstance(value, dict):
-            yield JsonRow(value, where)
-        else:
-            yield JsonRow({}, where, f"{where}: not an object but {type(value).__name__}")
+        yield JsonLine(value, where)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,4 +1,6 @@
-"""The reader of a recipe's source, by its kind."""
+"""The reader of a recipe's source, by its kind. `stage_rows`, which are no files but commits, are read by
+`caprl_core.shards.stage_rows`.
+"""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -9,6 +11,8 @@ from caprl_core.data.sources.conversations import Conversations
 from caprl_core.data.sources.densefusion import DenseFusion
 from caprl_core.data.sources.folder import Folder
 from caprl_core.data.sources.hf_parquet import HfParquet
+from caprl_core.data.sources.qa_files import QaBlocks, QaLists
+from caprl_core.data.sources.released_qa import ReleasedQa
 from caprl_core.data.sources.sharegpt4v import ShareGPT4V
 from caprl_core.data.sources.source import Source
 from caprl_core.data.sources.table import Table
@@ -23,11 +27,14 @@ _READERS: dict[SourceKind, Callable[[Files, SourceRecipe], Source]] = {
     "hf_parquet": HfParquet,
     "webdataset": WebDataset,
     "folder": Folder,
+    "qa_blocks": QaBlocks,
+    "qa_lists": QaLists,
+    "caprl_qa": ReleasedQa,
 }
 
 
 def open_source(source: SourceRecipe, storage: StorageExecution) -> Source:
-    """The reader of `source`; nothing is read before its first record is asked for."""
+    """The reader of `source`, of any kind but `stage_rows`; nothing is read before its first record is asked for."""
     reader = _READERS[source.kind](Files(storage), source)
     return reader if source.limit is None else _Limited(reader, source.limit)
 

@@ -30,7 +30,7 @@ def shard_lines(store: Store, records: Sequence[CommitRecord], *, threads: int) 
     ahead = 0
     upcoming = iter(records)
     following = next(upcoming, None)
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="caprl-export")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="caprl-lines")
     try:
         while waiting or following is not None:
             while following is not None and (

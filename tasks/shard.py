@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from prefect import task
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
 from caprl_core.errors import CaprlError
@@ -50,15 +50,22 @@ def _run_name(parameters: dict[str, Any]) -> str:
 
 
 @task(
-    name="caption-shard",
+    name="shard",
     task_run_name=_run_name,  # type: ignore[arg-type]
-    tags={"caption-shard"},
     retries=RETRIES,
     retry_delay_seconds=backoff,
     retry_condition_fn=worth_retrying,
     persist_result=False,
     cache_policy=NO_CACHE,
 )
-def caption_shard(shard: int, revision: int, work: ShardWork) -> ShardResult:
-    """Finish a unit, or find it finished: safe to run any number of times, anywhere."""
+def work_shard(shard: int, revision: int, work: ShardWork) -> ShardResult:
+    """Finish a unit, or find it finished; `shard_task` gives it the stage's name."""
     return work.run(Unit(shard, revision))
+
+
+def shard_task(stage: str) -> Task[[int, int, ShardWork], ShardResult]:
+    """The task that finishes a unit of a stage, or finds it finished: safe to run any number of times, anywhere.
+
+    Name and tag are `<stage>-shard` (`caption-shard`, `answer-shard`, …): what limits and dashboards go by.
+    """
+    return work_shard.with_options(name=f"{stage}-shard", tags={f"{stage}-shard"})
