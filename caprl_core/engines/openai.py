@@ -8,6 +8,7 @@ import os
 import random
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal, NoReturn
 
 import httpx
@@ -30,6 +31,7 @@ CONNECT_S = 10.0  # a server that takes longer to accept a connection is as good
 FIRST_PAUSE_S = 0.5  # pause after the first failure, doubled after each further one
 LONGEST_PAUSE_S = 30.0
 FAILURES_TO_REST = 3  # in a row; one of several servers then rests, ever longer until it answers again
+IMAGES_REMEMBERED = 16  # encoded for sending, up to some MB each: those whose requests are under way at once
 READY_S = 300.0  # how long `start` waits: a large model takes minutes to load, and its server answers nothing till then
 
 
@@ -52,6 +54,9 @@ class OpenAIEngine:
         self._probing = asyncio.Lock()
         self._dead: str | None = None
         self._died = asyncio.Event()
+        # A question set asks about one image 20 times: 4.5 ms each for a picture of 896 px. The bytes are found again
+        # by their own cached hash and by identity.
+        self._data_url = lru_cache(maxsize=IMAGES_REMEMBERED)(_data_url)
 
     def _client(self, url: str) -> AsyncOpenAI:
         timeout_s = self._execution.timeout_s
@@ -251,7 +256,7 @@ class OpenAIEngine:
         content: list[dict[str, Any]] = [
             {
                 "type": "image_url",
-                "image_url": {"url": "data:image/png;base64," + base64.b64encode(image.encoded).decode("ascii")},
+                "image_url": {"url": self._data_url(image.encoded)},
             }
             for image in request.images
         ]
@@ -284,6 +289,10 @@ class OpenAIEngine:
         self._died.set()
         for endpoint in self._endpoints.all:
             await endpoint.client.close()
+
+
+def _data_url(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 KNOWN_FINISH: dict[str | None, FinishReason] = {

@@ -28,8 +28,11 @@ DECODE_THREADS = 2
 # but the CPU build's interpreter then hangs until vLLM's own limit of 5 s.
 CLOSE_S = 2.0
 # With a cache of prepared images (mm_processor_cache_gb), vLLM's front end sends an image's data once. Should its core
-# have lost them, it ends the request with "error", forgets the image, and expects to be asked once more.
-ASKED_WITH_IMAGES = 3
+# have lost them, it ends the request with "error", forgets the image, and expects to be asked once more. Requests that
+# were asking for that image meanwhile trip over the forgetting (AssertionError in its cache), each of them once, so the
+# pause before another try doubles: 0.05 to 0.4 s.
+ASKED_WITH_IMAGES = 5
+FIRST_PAUSE_S = 0.05
 
 
 class VllmEngine:
@@ -156,14 +159,16 @@ class VllmEngine:
         return True
 
     async def _answer(self, request: Request) -> Reply:
-        for _ in range(ASKED_WITH_IMAGES if request.images else 1):
+        for times in range(ASKED_WITH_IMAGES if request.images else 1):
+            if times:
+                await asyncio.sleep(FIRST_PAUSE_S * 2 ** (times - 1))
             reply = await self._answer_once(request)
             if reply is not None:
                 return reply
         raise SampleFailedError(Reason.REQUEST_FAILED, "vLLM ended it with 'error'")
 
     async def _answer_once(self, request: Request) -> Reply | None:
-        """The reply; None if vLLM ended the request with "error"."""
+        """The reply; None if vLLM ended the request with "error", or lost its image on the way."""
         from vllm.exceptions import GracefulHTTPError, VLLMClientError  # noqa: PLC0415
         from vllm.v1.engine.exceptions import EngineDeadError as VllmDeadError  # noqa: PLC0415
 
@@ -172,6 +177,10 @@ class VllmEngine:
             prompt = await self._render(request)
         except (VLLMClientError, ValueError, TypeError, KeyError) as error:
             raise SampleFailedError(Reason.REQUEST_REFUSED, f"{type(error).__name__}: {error}") from error
+        except AssertionError:
+            if not request.images:
+                raise
+            return None
         tokens = self._choice_tokens().all_ids(request.choices) if request.choices else []
         final: Any = None
         try:

@@ -9,6 +9,7 @@ import orjson
 from caprl_core.errors import BadInputError, ObjectMissingError
 from caprl_core.qa.curated import CuratedReport, curate
 from caprl_core.qa.curated_files import FOLDER, STATS
+from caprl_core.qa.decontamination import read_decontamination
 from caprl_core.qa.examples import Example, choose_examples
 from caprl_core.qa.filter import ImageFacts, Verdict, decide
 from caprl_core.qa.kept_images import KeptImages
@@ -89,6 +90,11 @@ def finish(
     Raises `IncompleteError` while images are pending unless `partial`, and whatever `open_stages` and `curate` raise.
     """
     rules = chosen or recipe.filter
+    if rules.confident and recipe.answerer.mode == "logprob":
+        raise BadInputError(
+            "filter.confident: replies read as probabilities have no interval, so nothing could be kept; leave it off, "
+            "or answer with answerer.mode: sampled"
+        )
     stages = open_stages(recipe)
     out = Store(recipe.execution.output, recipe.execution.storage)
     report = curate(
@@ -111,6 +117,9 @@ def finish(
 
 def _examples(recipe: QaRecipe, stages: Stages, rules: FilterRecipe) -> Sequence[Example]:
     places: dict[str, tuple[str, str]] = {}
+    unwanted = frozenset[str]()
+    if rules.decontaminate is not None:
+        unwanted = read_decontamination(rules.decontaminate, recipe.execution.storage).images
 
     def judged() -> Iterator[tuple[str, Sequence[Mapping[str, Any]], Sequence[Verdict]]]:
         records = current_commits(stages.answered).records
@@ -119,7 +128,7 @@ def _examples(recipe: QaRecipe, stages: Stages, rules: FilterRecipe) -> Sequence
             for line in shard.lines:
                 row = orjson.loads(line)
                 places[row["key"]] = (row["image"], row["image_sha256"])
-                facts = ImageFacts(row["image_sha256"], contaminated=False)
+                facts = ImageFacts(row["image_sha256"], row["image_sha256"] in unwanted)
                 yield row["key"], row["questions"], decide(row["questions"], facts, rules)
 
     with closing(KeptImages(stages.images.store, recipe.execution.storage)) as images:

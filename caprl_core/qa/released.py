@@ -14,23 +14,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caprl_core.data.containers import split_reference
-from caprl_core.data.files.reader import Files
-from caprl_core.data.roots.tar_images import TarImages
-from caprl_core.errors import BadInputError, SampleFailedError, StoreError
+from caprl_core.errors import BadInputError
 from caprl_core.qa.curated_columns import ANSWERER
 from caprl_core.qa.curated_files import FOLDER, CuratedFile, check_file, choices, questions_name, read_manifest
 from caprl_core.qa.filter import Split
+from caprl_core.qa.kept_images import KeptImages
 from caprl_core.qa.rows import WRITER
 from caprl_core.recipe.models import StorageExecution
 from caprl_core.shards.scratch import scratch_folder
-from caprl_core.storage.layout import SHARDS
 from caprl_core.storage.store import Store
 
 PROMPT = "<image> Please describe this image in detail."
 DATA_SOURCE = "image_caption_rl"
 """Prompt and `data_source` of every row of the released set (fact sheet 1.3)."""
-MOST_IMAGE_BYTES = 1 << 30
-"""The recipe that made the tars has limited the images already."""
 GROUP_ROWS, GROUP_BYTES = 100, 256 * 2**20
 """A row group ends at either: the first is what viewers of image datasets page by, the second bounds the memory."""
 _HUB_SPLIT: Mapping[Split, str] = {"train": "train", "held_out": "test"}
@@ -116,10 +112,10 @@ def write_released(
     names = [f"{_HUB_SPLIT[split]}-{number:05d}-of-{count:05d}.parquet" for number in range(count)]
     _refuse_others(out, _HUB_SPLIT[split], names)
     written = []
-    with scratch_folder(scratch) as folder, closing(_Tars(images, storage or StorageExecution())) as tars:
+    with scratch_folder(scratch) as folder, closing(KeptImages(images, storage or StorageExecution())) as kept:
         with (folder / item.name).open("wb") as copy:
             check_file(curated, f"{FOLDER}/{curated_id}/{item.name}", item, copy)
-        rows = _with_images(_images_of(folder / item.name), tars, threads)
+        rows = _with_images(_images_of(folder / item.name), kept, threads)
         done = 0
         for name in names:
             path = folder / name
@@ -167,33 +163,6 @@ class _Image(NamedTuple):
     data: bytes
 
 
-class _Tars:
-    """The images of a dataset, each checked against the digest that was curated."""
-
-    def __init__(self, images: Store, storage: StorageExecution) -> None:
-        self._files = Files(storage)
-        uri = f"{images.uri}/{SHARDS}"
-        self._tars = TarImages(self._files, uri, uri)
-        self._uri = uri
-
-    def read(self, rows: list[dict[str, Any]]) -> _Image:
-        reference, digest = rows[0]["image"], rows[0]["image_sha256"]
-        try:
-            data = self._tars.read(*split_reference(reference), MOST_IMAGE_BYTES)
-        except (ValueError, SampleFailedError) as error:
-            raise StoreError(f"{self._uri}: image {reference} cannot be read: {error}") from error
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise StoreError(
-                f"{self._uri}/{reference} is not the image that was asked about (sha256 {digest[:16]}…); "
-                "run `caprl verify` on that dataset"
-            )
-        return _Image(rows, data)
-
-    def close(self) -> None:
-        self._tars.close()
-        self._files.close()
-
-
 def _images_of(path: Path) -> Iterator[list[dict[str, Any]]]:
     """The kept questions, those of an image together."""
     questions = (row for batch in pq.ParquetFile(path).iter_batches(1000) for row in batch.to_pylist())
@@ -201,13 +170,17 @@ def _images_of(path: Path) -> Iterator[list[dict[str, Any]]]:
         yield list(rows)
 
 
-def _with_images(images: Iterator[list[dict[str, Any]]], tars: _Tars, threads: int) -> Iterator[_Image]:
+def _with_images(images: Iterator[list[dict[str, Any]]], kept: KeptImages, threads: int) -> Iterator[_Image]:
     """Images read ahead by threads, in order."""
+
+    def read(rows: list[dict[str, Any]]) -> _Image:
+        return _Image(rows, kept.read(rows[0]["image"], rows[0]["image_sha256"]))
+
     waiting: deque[Future[_Image]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="caprl-images")
     try:
         while True:
-            waiting.extend(pool.submit(tars.read, rows) for rows in islice(images, 2 * threads - len(waiting)))
+            waiting.extend(pool.submit(read, rows) for rows in islice(images, 2 * threads - len(waiting)))
             if not waiting:
                 return
             yield waiting.popleft().result()

@@ -1,10 +1,10 @@
 """The orders a question's options are asked in: seeded, and balanced in where the right option stands."""
 
-import hashlib
 from collections.abc import Sequence
 from math import factorial
 
 from caprl_core.qa.question import LETTERS, Question
+from caprl_core.qa.seeded_numbers import SeededNumbers
 
 Order = tuple[int, ...]
 """Stored positions of the options in the order presented; the further, never right option is `EXTRA`, always last."""
@@ -20,7 +20,7 @@ def rotations(question: Question, question_id: str, count: int, seed: int, extra
     any count puts it everywhere equally often, give or take one. The other options stand in random order; with the gold
     in one position, no order comes twice before all have come. A longer list begins with the shorter one.
     """
-    draws = _Draws(f"{seed}/{question_id}")
+    draws = SeededNumbers(f"{seed}/{question_id}")
     size = len(question.options)
     others = [place for place in range(size) if place != question.gold]
     arrangements = factorial(len(others))
@@ -29,7 +29,7 @@ def rotations(question: Question, question_id: str, count: int, seed: int, extra
     positions: list[int] = []
     while len(orders) < count:
         if not positions:
-            positions = _arranged(draws.below(factorial(size)), range(size))
+            positions = arranged(draws.below(factorial(size)), range(size))
         position = positions.pop()
         if len(used[position]) == arrangements:
             used[position].clear()
@@ -37,7 +37,7 @@ def rotations(question: Question, question_id: str, count: int, seed: int, extra
         while number in used[position]:
             number = (number + 1) % arrangements
         used[position].add(number)
-        order = _arranged(number, others)
+        order = arranged(number, others)
         order.insert(position, question.gold)
         orders.append((*order, EXTRA) if extra else tuple(order))
     return orders
@@ -53,25 +53,11 @@ def order_of(text: str) -> Order:
     return tuple(EXTRA if letter == _EXTRA_MARK else LETTERS.index(letter) for letter in text)
 
 
-def _arranged(number: int, items: Sequence[int]) -> list[int]:
+def arranged(number: int, items: Sequence[int]) -> list[int]:
     """The permutation of `items` with this number, 0 to (their count)! - 1, in lexicographic order."""
-    left, arranged = list(items), []
+    left, chosen = list(items), []
     for remaining in range(len(left) - 1, -1, -1):
         place, number = divmod(number, factorial(remaining))
-        arranged.append(left.pop(place))
-    return arranged
+        chosen.append(left.pop(place))
+    return chosen
 
-
-class _Draws:
-    """Uniform whole numbers from a text alone: Python's own generators promise no stable shuffle across versions."""
-
-    def __init__(self, text: str) -> None:
-        self._state = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32)
-        self._count = 0
-
-    def below(self, limit: int) -> int:
-        """0 to `limit` - 1. The bias of the remainder is below limit / 2**64."""
-        drawn = self._state.copy()
-        drawn.update(b"/%d" % self._count)
-        self._count += 1
-        return int.from_bytes(drawn.digest()[:8], "big") % limit

@@ -1,9 +1,7 @@
 """The recipe of a curated question set: who writes the questions, who answers them, which are kept."""
 
-from importlib import resources
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from caprl_core.recipe.models import (
@@ -19,23 +17,14 @@ from caprl_core.recipe.models import (
     StageExecution,
     Strict,
 )
+from caprl_core.recipe.shipped_prompts import shipped_in, shipped_prompt
 
 IMPORTED: tuple[str, ...] = ("qa_blocks", "qa_lists", "caprl_qa")
 """Source kinds that bring blocks or questions with them: such a recipe starts at extraction."""
 
 
-def _shipped(value: Any) -> Any:
-    """A prompt's name stands for the file of that name in `caprl_core/qa/prompts`, whose text becomes identity."""
-    if not isinstance(value, str):
-        return value
-    file = resources.files("caprl_core.qa") / "prompts" / f"{value}.yaml"
-    names = sorted(item.name.removesuffix(".yaml") for item in file.parent.iterdir())  # type: ignore[attr-defined]
-    if value not in names:
-        raise ValueError(f"no prompt {value!r} is shipped; there are {', '.join(names)}, or give id and text")
-    return {"id": value, **yaml.safe_load(file.read_text("utf-8"))}
-
-
-ShippedPrompt = Annotated[PromptRecipe, BeforeValidator(_shipped)]
+_PROMPTS = "caprl_core.qa"
+ShippedPrompt = Annotated[PromptRecipe, BeforeValidator(shipped_in(_PROMPTS))]
 """A prompt written out, or the name of a shipped one."""
 
 
@@ -44,7 +33,7 @@ class WriterRecipe(Strict):
 
     model: ModelRecipe
     prompt: ShippedPrompt = Field(
-        default_factory=lambda: PromptRecipe.model_validate(_shipped("five-questions-v1")),
+        default_factory=lambda: shipped_prompt(_PROMPTS, "five-questions-v1"),
         description="Name of a shipped prompt, or one of your own (id, text, system).",
     )
     # Sampling of the released generator (fact sheet 1.1).
@@ -77,7 +66,7 @@ class AnswererRecipe(Strict):
 
     model: ModelRecipe
     prompt: ShippedPrompt = Field(
-        default_factory=lambda: PromptRecipe.model_validate(_shipped("answer-letter-v1")),
+        default_factory=lambda: shipped_prompt(_PROMPTS, "answer-letter-v1"),
         description="Name of a shipped prompt, or one of your own; `{question}` in its text is the question.",
     )
     # Sampling of the released answering script (fact sheet 1.1), whose 4 tokens cut "The answer is C." short.

@@ -49,12 +49,12 @@ class Death:
 
 def parts(recipe: QaRecipe, stage: str) -> tuple[Any, Any, Any]:
     """The stage's recipe, the stage, and what opens its engine."""
-    generate = generate_recipe(recipe)
     if stage == "generate":
+        generate = generate_recipe(recipe)
         return generate, GenerateStage(generate), open_engine
-    extract = extract_recipe(recipe, fingerprint(generate))
+    extract = extract_recipe(recipe, None if recipe.imports else fingerprint(generate_recipe(recipe)))
     if stage == "extract":
-        return extract, ExtractStage(extract, image_use="unread"), lambda _: NoEngine()
+        return extract, ExtractStage(extract, "kept" if recipe.imports else "unread"), lambda _: NoEngine()
     answer = answer_recipe(recipe, fingerprint(extract))
     return answer, AnswerStage(answer), open_engine
 

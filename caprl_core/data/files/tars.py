@@ -107,7 +107,7 @@ def _pax_fields(data: bytes) -> dict[str, str]:
             break
         length = int(digits)
         record, data = data[len(digits) + 1 : length], data[length:]
-        key, equals, value = record.rstrip(b"\n").partition(b"=")
+        key, equals, value = record.removesuffix(b"\n").partition(b"=")
         if not equals or length <= len(digits):
             break
         fields[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
