@@ -47,7 +47,7 @@ def recipe(model: Path, output: str, sources: list[dict[str, Any]], **changes: A
         },
     }
     for name, value in changes.items():
-        values[name] = value if not isinstance(values.get(name), dict) else values[name] | value
+        values[name] = values[name] | value if isinstance(value, dict) else value
     if values["writer"] is None:
         values["execution"] = values["execution"] | {"writer": None}
     return QaRecipe.model_validate(values)
