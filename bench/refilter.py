@@ -18,8 +18,8 @@ import orjson
 from bench.measuring import Report, options
 from bench.s3_server import BUCKET, S3Server
 from caprl_core.data.row import Result
-from caprl_core.qa.curated import curate
 from caprl_core.qa.question import Question, question_fields, question_id
+from caprl_core.qa.sets.curated import curate
 from caprl_core.recipe.qa import FilterRecipe
 from caprl_core.shards.current import current_commits
 from caprl_core.shards.dataset import Dataset, DatasetRecord, open_dataset

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from prefect import task
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from caprl_core.qa.finish import finish
+from caprl_core.qa.finish import Finished, finish
 from caprl_core.recipe.qa import QaRecipe
 from tasks.retrying import RETRIES, backoff, worth_retrying
 
@@ -22,4 +23,25 @@ from tasks.retrying import RETRIES, backoff, worth_retrying
 )
 def curate_questions(recipe: QaRecipe) -> dict[str, Any]:
     """Filter the answered questions and write set, statistics and page; returns what `finish` says in figures."""
-    return finish(recipe).summary()
+    finished = finish(recipe)
+    try:
+        create_markdown_artifact(_markdown(recipe, finished), key=f"curate-qa-{recipe.name.replace('_', '-')}-funnel")
+    except Exception as error:
+        get_run_logger().warning("no funnel artifact: %s", error)
+    return finished.summary()
+
+
+def _markdown(recipe: QaRecipe, finished: Finished) -> str:
+    summary, stats = finished.summary(), finished.stats
+    lines = [
+        f"# {recipe.name}: set {summary['set']}",
+        "",
+        f"Page: `{summary['page']}`",
+        "",
+        "| step | left |",
+        "|---|---|",
+    ]
+    lines += [f"| {step.replace('_', ' ')} | {count:,} |" for step, count in stats.funnel.items()]
+    lines += ["", "| reason | questions |", "|---|---|"]
+    lines += [f"| {reason} | {count:,} |" for reason, count in {**stats.refused, **stats.reasons}.items()]
+    return "\n".join(lines) + "\n"

@@ -135,7 +135,7 @@ def export(
 ) -> None:
     """Write a curated set with its images, as parquet in the schema of the released CapRL-QA-75K."""
     from caprl_core.qa.finish import newest_set, open_stages, read_stats
-    from caprl_core.qa.released import write_released
+    from caprl_core.qa.sets.released import write_released
     from caprl_core.storage.store import Store
 
     loaded = _loaded(recipe, output)

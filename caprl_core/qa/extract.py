@@ -8,11 +8,11 @@ from caprl_core.data.reasons import Reason
 from caprl_core.data.row import clean_text
 from caprl_core.data.sample import PlannedSample, PreparedImage
 from caprl_core.engines.protocol import Reply, Request
-from caprl_core.qa.block import ParsedBlock, parse_block
-from caprl_core.qa.imported import imported_questions
+from caprl_core.qa.blocks.block import ParsedBlock, parse_block
+from caprl_core.qa.blocks.imported import imported_questions
+from caprl_core.qa.blocks.refusals import checked
+from caprl_core.qa.blocks.render import render_block
 from caprl_core.qa.question import question_fields, question_id, question_of
-from caprl_core.qa.refusals import checked
-from caprl_core.qa.render import render_block
 from caprl_core.qa.rows import QUESTION_FIELDS
 from caprl_core.recipe.qa import ExtractRecipe
 from caprl_core.shards.stage import Drop, ImageUse, Outcome, Row

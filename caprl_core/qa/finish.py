@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import orjson
 
 from caprl_core.errors import BadInputError, ObjectMissingError
-from caprl_core.qa.curated import CuratedReport, curate
-from caprl_core.qa.curated_files import FOLDER, STATS
-from caprl_core.qa.decontamination import read_decontamination
-from caprl_core.qa.examples import Example, choose_examples
 from caprl_core.qa.filter import ImageFacts, Verdict, decide
-from caprl_core.qa.kept_images import KeptImages
-from caprl_core.qa.report_page import curation_page
-from caprl_core.qa.stats import CurationStats
+from caprl_core.qa.page.examples import Example, choose_examples
+from caprl_core.qa.page.report_page import curation_page
+from caprl_core.qa.sets.curated import CuratedReport, curate
+from caprl_core.qa.sets.curated_files import FOLDER, STATS
+from caprl_core.qa.sets.decontamination import read_decontamination
+from caprl_core.qa.sets.kept_images import KeptImages
+from caprl_core.qa.sets.stats import CurationStats
 from caprl_core.recipe.qa import FilterRecipe, QaRecipe
 from caprl_core.recipe.qa_stages import answer_recipe, extract_recipe, generate_recipe
 from caprl_core.shards.current import current_commits

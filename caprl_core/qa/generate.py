@@ -7,7 +7,7 @@ from caprl_core.captioning.checks import is_refusal, visible_characters
 from caprl_core.data.reasons import Reason
 from caprl_core.data.sample import PlannedSample, PreparedImage
 from caprl_core.engines.protocol import Reply, Request
-from caprl_core.qa.block import parse_block
+from caprl_core.qa.blocks.block import parse_block
 from caprl_core.qa.rows import BLOCK_FIELDS
 from caprl_core.recipe.qa_stages import GenerateRecipe
 from caprl_core.shards.request_sampling import CHARACTERS_A_TOKEN, request_sampling

@@ -4,10 +4,10 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from caprl_core.qa.labels import LATIN, latin
-from caprl_core.qa.lines import ANSWER_WORDS
+from caprl_core.qa.blocks.labels import LATIN, latin
+from caprl_core.qa.blocks.lines import ANSWER_WORDS
+from caprl_core.qa.blocks.wording import bare, stripped, unquoted, unwrapped
 from caprl_core.qa.question import LETTERS
-from caprl_core.qa.wording import bare, stripped, unquoted, unwrapped
 
 HEAD_CHARACTERS, TAIL_CHARACTERS = 2000, 4000
 """Of a longer reply its beginning and its end are read: an answer stands first or last, not in the middle."""

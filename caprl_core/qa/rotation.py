@@ -60,4 +60,3 @@ def arranged(number: int, items: Sequence[int]) -> list[int]:
         place, number = divmod(number, factorial(remaining))
         chosen.append(left.pop(place))
     return chosen
-

@@ -10,10 +10,10 @@ import yaml
 
 from caprl_core.data.reasons import Reason
 from caprl_core.data.sample import PlannedSample
-from caprl_core.qa.block import parse_block
+from caprl_core.qa.blocks.block import parse_block
+from caprl_core.qa.blocks.render import render_block
 from caprl_core.qa.extract import ExtractStage
 from caprl_core.qa.question import Question, question_id
-from caprl_core.qa.render import render_block
 from caprl_core.qa.rows import QUESTION_FIELDS
 from caprl_core.recipe.qa import AnswererRecipe, ExtractRecipe, WriterRecipe
 from caprl_core.shards.stage import Drop, Row, Stage

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from caprl_core.errors import BadInputError, IncompleteError, StoreError
-from caprl_core.qa.curated import CuratedReport, curate
+from caprl_core.qa.sets.curated import CuratedReport, curate
 from caprl_core.recipe.qa import FilterRecipe
 from caprl_core.shards.dataset import Dataset
 from caprl_core.storage.layout import Unit

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from caprl_core.qa.drafts import Draft, Option, draft_of_text, without_labels
-from caprl_core.qa.gold import Fault
+from caprl_core.qa.blocks.drafts import Draft, Option, draft_of_text, without_labels
+from caprl_core.qa.blocks.gold import Fault
 from caprl_core.qa.reasons import QuestionReason
 
 STEM_KEYS = ("question", "stem", "question_text", "prompt", "query", "q", "problem", "问题", "題目", "题目", "вопрос")

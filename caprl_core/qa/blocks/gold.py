@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from caprl_core.qa.labels import LABEL, Labels
+from caprl_core.qa.blocks.labels import LABEL, Labels
+from caprl_core.qa.blocks.wording import bare, comparable, stripped, unquoted, unwrapped
 from caprl_core.qa.reasons import QuestionReason
-from caprl_core.qa.wording import bare, comparable, stripped, unquoted, unwrapped
 
 _BOXED = re.compile(r"\\boxed\{(?:\\text\{)?([^{}]{0,600})\}{0,2}")
 _LETTER = re.compile(

@@ -6,7 +6,7 @@ import random
 import pytest
 from PIL import Image
 
-from caprl_core.qa.thumbnails import MOST_BYTES, MOST_SIDE, NoThumbnail, Thumbnail, thumbnail
+from caprl_core.qa.page.thumbnails import MOST_BYTES, MOST_SIDE, NoThumbnail, Thumbnail, thumbnail
 
 
 def jpeg(width: int) -> bytes:

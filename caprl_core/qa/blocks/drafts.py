@@ -5,13 +5,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from caprl_core.qa.gold import Fault, named_option
-from caprl_core.qa.labels import FAMILIES, Labels, folded, places
-from caprl_core.qa.lines import ANSWER_WORDS, Kind, classified
-from caprl_core.qa.pieces import Piece, Scanner
+from caprl_core.qa.blocks.gold import Fault, named_option
+from caprl_core.qa.blocks.labels import FAMILIES, Labels, folded, places
+from caprl_core.qa.blocks.lines import ANSWER_WORDS, Kind, classified
+from caprl_core.qa.blocks.pieces import Piece, Scanner
+from caprl_core.qa.blocks.wording import comparable, stripped, unwrapped
 from caprl_core.qa.question import LEAST_OPTIONS, MOST_OPTIONS, Question
 from caprl_core.qa.reasons import QuestionReason
-from caprl_core.qa.wording import comparable, stripped, unwrapped
 
 _INLINE_ANSWER = re.compile(
     rf"(?:(?<=[\s*_(\[（【。，.;；])|^)[*_(\[（【]{{0,3}}(?i:the\s)?(?i:{ANSWER_WORDS})[*_\]】]{{0,3}}\s?(?:[:：]|is\b|是)"

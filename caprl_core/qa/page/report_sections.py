@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from caprl_core.qa.evidence import is_above, is_below
-from caprl_core.qa.report_words import SPLITS, STAGES, STEPS, reason_words, type_words
-from caprl_core.qa.stats import CurationStats
+from caprl_core.qa.page.report_words import SPLITS, STAGES, STEPS, reason_words, type_words
+from caprl_core.qa.sets.stats import CurationStats
 from caprl_core.recipe.qa import FilterRecipe
 from caprl_core.report.charts import Bar, bar_chart, funnel, heat_map, number, share
 from caprl_core.report.markup import Html, escaped

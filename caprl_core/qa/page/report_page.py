@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from caprl_core.qa.example_cards import card
-from caprl_core.qa.examples import Example
-from caprl_core.qa.report_sections import (
+from caprl_core.qa.page.example_cards import card
+from caprl_core.qa.page.examples import Example
+from caprl_core.qa.page.report_sections import (
     accuracy_parts,
     funnel_parts,
     letters_parts,
@@ -13,7 +13,7 @@ from caprl_core.qa.report_sections import (
     reasons_parts,
     types_parts,
 )
-from caprl_core.qa.stats import CurationStats
+from caprl_core.qa.sets.stats import CurationStats
 from caprl_core.recipe.qa import FilterRecipe
 from caprl_core.report.charts import NOTHING, number, share
 from caprl_core.report.markup import Html, clipped, escaped, joined

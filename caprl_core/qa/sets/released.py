@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from caprl_core.data.containers import split_reference
 from caprl_core.errors import BadInputError
-from caprl_core.qa.curated_columns import ANSWERER
-from caprl_core.qa.curated_files import FOLDER, CuratedFile, check_file, choices, questions_name, read_manifest
 from caprl_core.qa.filter import Split
-from caprl_core.qa.kept_images import KeptImages
 from caprl_core.qa.rows import WRITER
+from caprl_core.qa.sets.curated_columns import ANSWERER
+from caprl_core.qa.sets.curated_files import FOLDER, CuratedFile, check_file, choices, questions_name, read_manifest
+from caprl_core.qa.sets.kept_images import KeptImages
 from caprl_core.recipe.models import StorageExecution
 from caprl_core.shards.scratch import scratch_folder
 from caprl_core.storage.store import Store

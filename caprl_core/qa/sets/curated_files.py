@@ -10,7 +10,9 @@ from typing import IO, Any, NamedTuple, Self
 import orjson
 
 from caprl_core.errors import ObjectExistsError, ObjectMissingError, StoreError
-from caprl_core.qa.curated_columns import (
+from caprl_core.qa.filter import SPLITS, Split, Verdict, arranged
+from caprl_core.qa.question import LETTERS
+from caprl_core.qa.sets.curated_columns import (
     KEPT,
     VERDICT,
     KeptQuestion,
@@ -19,9 +21,7 @@ from caprl_core.qa.curated_columns import (
     refused_batch,
     verdict_batch,
 )
-from caprl_core.qa.filter import SPLITS, Split, Verdict, arranged
-from caprl_core.qa.question import LETTERS
-from caprl_core.qa.stats import CurationStats
+from caprl_core.qa.sets.stats import CurationStats
 from caprl_core.storage.store import Store
 
 FOLDER = "curated"

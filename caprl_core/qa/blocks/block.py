@@ -5,14 +5,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from caprl_core.qa.drafts import LINE_ENDS, MOST_LINES, Draft, draft_of_piece, settled
-from caprl_core.qa.gold import Fault
-from caprl_core.qa.json_block import json_drafts
-from caprl_core.qa.lines import Kind, classified
-from caprl_core.qa.pieces import Piece, Scanner
+from caprl_core.qa.blocks.drafts import LINE_ENDS, MOST_LINES, Draft, draft_of_piece, settled
+from caprl_core.qa.blocks.gold import Fault
+from caprl_core.qa.blocks.json_block import json_drafts
+from caprl_core.qa.blocks.lines import Kind, classified
+from caprl_core.qa.blocks.pieces import Piece, Scanner
+from caprl_core.qa.blocks.wording import excerpt
 from caprl_core.qa.question import Question
 from caprl_core.qa.reasons import QuestionReason
-from caprl_core.qa.wording import excerpt
 
 MOST_PIECES = 200
 """Questions and refusals of a block. Writers are asked for five questions; what follows is one refusal."""

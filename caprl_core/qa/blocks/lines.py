@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from caprl_core.qa.labels import CIRCLED, LABEL
-from caprl_core.qa.wording import stripped
+from caprl_core.qa.blocks.labels import CIRCLED, LABEL
+from caprl_core.qa.blocks.wording import stripped
 
 ANSWER_WORDS = (
     r"(?:(?:final|correct|right|true)\s{1,2})?answers?(?:\s{1,2}key)?|ans\.?|(?:correct|right)\s(?:option|choice|letter)"

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from caprl_core.qa.block import parse_block
+from caprl_core.qa.blocks.block import parse_block
+from caprl_core.qa.blocks.refusals import checked
 from caprl_core.qa.question import LETTERS
 from caprl_core.qa.reasons import QuestionReason as R
-from caprl_core.qa.refusals import checked
 from caprl_core.recipe.qa import ExtractRecipe
 
 ABCD = "   - A) red\n   - B) blue\n   - C) green\n   - D) grey\n"

@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from caprl_core.errors import CaprlError
 from caprl_core.qa.filter import Verdict
+from caprl_core.qa.page.thumbnails import NoThumbnail, Thumbnail, thumbnail
 from caprl_core.qa.reasons import QuestionReason
-from caprl_core.qa.thumbnails import NoThumbnail, Thumbnail, thumbnail
 
 EXAMPLES: Final = 20
 _POOL: Final = 4  # candidates remembered for each example wanted, so that images can differ

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 
 from caprl_core.data.reasons import Reason
 from caprl_core.errors import BadInputError, IncompleteError
-from caprl_core.qa.curated_files import CuratedFile, CuratedWriter, find_set, publish_set
-from caprl_core.qa.decontamination import Decontamination, read_decontamination
 from caprl_core.qa.filter import ImageFacts, Verdict, decide
 from caprl_core.qa.reasons import QuestionReason
-from caprl_core.qa.stats import CurationStats, stats_of
+from caprl_core.qa.sets.curated_files import CuratedFile, CuratedWriter, find_set, publish_set
+from caprl_core.qa.sets.decontamination import Decontamination, read_decontamination
+from caprl_core.qa.sets.stats import CurationStats, stats_of
 from caprl_core.recipe.identity import fingerprint, identity
 from caprl_core.recipe.models import StorageExecution
 from caprl_core.recipe.qa import FilterRecipe

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from caprl_core.qa.filter import Verdict
 from caprl_core.qa.question import LETTERS
-from caprl_core.qa.question_types import question_type
 from caprl_core.qa.reasons import QuestionReason
+from caprl_core.qa.sets.question_types import question_type
 
 STEPS: tuple[tuple[str, QuestionReason], ...] = (
     ("answered", QuestionReason.UNANSWERED),

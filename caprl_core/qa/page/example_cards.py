@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from caprl_core.qa.examples import Example
 from caprl_core.qa.filter import Evidence
+from caprl_core.qa.page.examples import Example
+from caprl_core.qa.page.report_words import SPLITS, reason_words
+from caprl_core.qa.page.thumbnails import Thumbnail
 from caprl_core.qa.question import LETTERS
-from caprl_core.qa.report_words import SPLITS, reason_words
-from caprl_core.qa.thumbnails import Thumbnail
 from caprl_core.report.charts import NOTHING, number, share
 from caprl_core.report.markup import Html, clipped, escaped, isolated, joined
 from caprl_core.report.page import Column, disclosure, paragraph, picture, table, table_of

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from caprl_core.errors import BadInputError, StoreError
-from caprl_core.qa.curated import curate
-from caprl_core.qa.released import write_released
+from caprl_core.qa.sets.curated import curate
+from caprl_core.qa.sets.released import write_released
 from caprl_core.recipe.qa import FilterRecipe
 from caprl_core.shards.current import current_commits
 from caprl_core.shards.dataset import Dataset

@@ -6,13 +6,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caprl_core.qa.block import DETAIL_CHARACTERS, TEXT_CHARACTERS, ParsedBlock, parse_block
-from caprl_core.qa.imported import imported_questions
-from caprl_core.qa.lines import Kind, classified
+from caprl_core.qa.blocks.block import DETAIL_CHARACTERS, TEXT_CHARACTERS, ParsedBlock, parse_block
+from caprl_core.qa.blocks.imported import imported_questions
+from caprl_core.qa.blocks.lines import Kind, classified
+from caprl_core.qa.blocks.refusals import checked
+from caprl_core.qa.blocks.render import render_block, render_question
+from caprl_core.qa.blocks.wording import comparable
 from caprl_core.qa.question import Question
-from caprl_core.qa.refusals import checked
-from caprl_core.qa.render import render_block, render_question
-from caprl_core.qa.wording import comparable
 from caprl_core.recipe.qa import ExtractRecipe
 
 DRESS = "*_`✓✔✅☑√✗✘❌✖×"

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from caprl_core.qa.labels import follows, is_first
-from caprl_core.qa.lines import Kind, Line, classified
+from caprl_core.qa.blocks.labels import follows, is_first
+from caprl_core.qa.blocks.lines import Kind, Line, classified
 
 _KEY_PAIR = re.compile(
     r"[#*_\s]{0,4}(?:[qQ]\.?\s?)?(?P<number>\d{1,3})[*_]{0,2}\s{0,2}[-–).:=：、]{1,2}\s{0,2}"

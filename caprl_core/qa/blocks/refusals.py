@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from caprl_core.qa.block import ParsedBlock, Refusal, refusal
-from caprl_core.qa.gold import Fault
-from caprl_core.qa.phrases import ALL_OR_NONE, CAPTION, LETTERS_ONLY, OPTION_LETTER
+from caprl_core.qa.blocks.block import ParsedBlock, Refusal, refusal
+from caprl_core.qa.blocks.gold import Fault
+from caprl_core.qa.blocks.phrases import ALL_OR_NONE, CAPTION, LETTERS_ONLY, OPTION_LETTER
+from caprl_core.qa.blocks.render import render_question
+from caprl_core.qa.blocks.wording import comparable, without_ending
 from caprl_core.qa.question import Question
 from caprl_core.qa.reasons import QuestionReason
-from caprl_core.qa.render import render_question
-from caprl_core.qa.wording import comparable, without_ending
 from caprl_core.recipe.qa import ExtractRecipe
 
 STEM_CHARACTERS = 2000

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caprl_core.qa.filter import ImageFacts, decide
-from caprl_core.qa.question_types import question_type
-from caprl_core.qa.stats import CurationStats, stats_of
+from caprl_core.qa.sets.question_types import question_type
+from caprl_core.qa.sets.stats import CurationStats, stats_of
 from caprl_core.recipe.qa import FilterRecipe
 from support.answered_dataset import asked, probabilities, votes
 

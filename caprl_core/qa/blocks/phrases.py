@@ -3,7 +3,7 @@
 
 import re
 
-from caprl_core.qa.labels import LATIN
+from caprl_core.qa.blocks.labels import LATIN
 
 ALL_OR_NONE = re.compile(
     "|".join(

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from caprl_core.qa.block import Entry, ParsedBlock, parsed
-from caprl_core.qa.drafts import Draft, settled
-from caprl_core.qa.gold import Fault
-from caprl_core.qa.json_block import draft_of, source_of
-from caprl_core.qa.labels import is_label
-from caprl_core.qa.wording import comparable, without_ending
+from caprl_core.qa.blocks.block import Entry, ParsedBlock, parsed
+from caprl_core.qa.blocks.drafts import Draft, settled
+from caprl_core.qa.blocks.gold import Fault
+from caprl_core.qa.blocks.json_block import draft_of, source_of
+from caprl_core.qa.blocks.labels import is_label
+from caprl_core.qa.blocks.wording import comparable, without_ending
 
 _ABSTAINING = re.compile(r"can ?not answer based on the caption")
 """Text of an option that some released files carry (fact sheet 1.2): it belongs to the reward, not to the question."""

@@ -12,16 +12,16 @@ import pytest
 from PIL import Image
 
 from caprl_core.errors import ObjectMissingError
-from caprl_core.qa.example_cards import votes_by_option
-from caprl_core.qa.examples import Example, choose_examples
 from caprl_core.qa.filter import ImageFacts, Verdict, decide
+from caprl_core.qa.page.example_cards import votes_by_option
+from caprl_core.qa.page.examples import Example, choose_examples
+from caprl_core.qa.page.report_page import curation_page
+from caprl_core.qa.page.report_words import REASONS, STEPS
+from caprl_core.qa.page.thumbnails import MOST_BYTES, MOST_SIDE, NoThumbnail, Thumbnail
 from caprl_core.qa.question import LETTERS, Question, question_fields, question_id
 from caprl_core.qa.reasons import QuestionReason
-from caprl_core.qa.report_page import curation_page
-from caprl_core.qa.report_words import REASONS, STEPS
 from caprl_core.qa.rotation import order_text, rotations
-from caprl_core.qa.stats import CurationStats, stats_of
-from caprl_core.qa.thumbnails import MOST_BYTES, MOST_SIDE, NoThumbnail, Thumbnail
+from caprl_core.qa.sets.stats import CurationStats, stats_of
 from caprl_core.recipe.qa import FilterRecipe
 
 HOSTILE = (

@@ -1,0 +1,1 @@
+"""The writer's blocks: read tolerantly, judged strictly, rendered as the released ones are."""
