@@ -2,7 +2,7 @@
 # Settings: PYTHON=/path/to/python3, CAPRL_SETUP=auto|gpu|cpu|none, TEST_WORKERS=2.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check format bench clean distclean
+.PHONY: help setup demo test test-long test-nightly check format bench clean distclean
 
 # The first Python on the path that is new enough.
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.14 python
@@ -18,6 +18,7 @@ help:
 	@echo "make demo       the whole factory on this machine: no GPU, no internet, no AWS needed"
 	@echo "make test       the tests (under 20 minutes on two cores)"
 	@echo "make test-long  the tests that take minutes each"
+	@echo "make test-nightly  100,000 cases of each property of questions, rotations and letters (hours)"
 	@echo "make check      lint, format and types"
 	@echo "make format     put the code into its format"
 	@echo "make bench      the measurements of bench/"
@@ -35,6 +36,10 @@ test: setup
 
 test-long: setup
 	$(PYTEST) -m long
+
+test-nightly: setup
+	HYPOTHESIS_PROFILE=nightly $(PYTEST) --dist load --timeout 0 \
+		tests/qa/test_rotation.py tests/qa/test_letters.py tests/qa/blocks/test_block_properties.py
 
 check: setup
 	$(BIN)/ruff check .

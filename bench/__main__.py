@@ -6,7 +6,7 @@ import time
 
 from bench.measuring import options
 
-NAMES = ("packing", "stores", "plan_scale", "runner", "factory", "qa", "refilter")
+NAMES = ("packing", "stores", "plan_scale", "runner", "factory", "qa", "refilter", "reward")
 
 
 def main() -> None:

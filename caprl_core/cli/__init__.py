@@ -19,6 +19,7 @@ from caprl_core.cli import (
     plan,
     qa,
     release,
+    reward,
     status,
     sweep,
     urls,
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(config.app, name="config")
 app.add_typer(qa.app, name="qa")
+app.command("reward")(reward.reward)
 app.command("plan")(plan.plan)
 app.command("annotate")(annotate.annotate)
 app.command("status")(status.status)

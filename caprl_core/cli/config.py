@@ -75,15 +75,17 @@ def show(
 
 @app.command("schema")
 def schema(
-    kind: Annotated[Literal["caption", "qa"], typer.Option(help="Kind of recipe.")] = "caption",
+    kind: Annotated[Literal["caption", "qa", "reward"], typer.Option(help="Kind of recipe.")] = "caption",
     as_json: JsonOption = False,
 ) -> None:
     """List every field of a recipe with its default, its unit, and whether it is identity (`--json`: JSON Schema)."""
     from caprl_core.recipe.fields import walk
-    from caprl_core.recipe.models import CaptionRecipe
+    from caprl_core.recipe.models import CaptionRecipe, Strict
     from caprl_core.recipe.qa import QaRecipe
+    from caprl_core.recipe.reward import RewardRecipe
 
-    model = QaRecipe if kind == "qa" else CaptionRecipe
+    kinds: dict[str, type[Strict]] = {"caption": CaptionRecipe, "qa": QaRecipe, "reward": RewardRecipe}
+    model = kinds[kind]
     if as_json:
         typer.echo(json.dumps(model.model_json_schema(), indent=2))
         return

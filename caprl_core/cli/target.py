@@ -27,6 +27,7 @@ def open_target(text: str) -> Target:
     from caprl_core.errors import BadInputError
     from caprl_core.recipe.load import load_any_recipe
     from caprl_core.recipe.qa import QaRecipe
+    from caprl_core.recipe.reward import RewardRecipe
     from caprl_core.storage.store import Store
 
     if text.endswith((".yaml", ".yml")):
@@ -36,6 +37,8 @@ def open_target(text: str) -> Target:
             raise BadInputError(
                 f"{text} is a question set, whose stages are datasets of their own: {', '.join(folders)}"
             )
+        if isinstance(recipe, RewardRecipe):
+            raise BadInputError(f"{text} is a reward, which has no dataset; see `caprl reward`")
         return Target(Store(recipe.execution.output, recipe.execution.storage), recipe)
     if "://" not in text and not Path(text).expanduser().is_dir():
         # Opening a local store makes its folder, which is wrong for a mistyped name.

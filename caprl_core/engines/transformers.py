@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import io
 import queue
 import threading
 import time
@@ -11,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-
 from caprl_core.data.reasons import Reason
+from caprl_core.engines.chat_model import ChatModel
 from caprl_core.engines.choice_logprobs import ChoiceTokens, FirstScores
 from caprl_core.engines.protocol import EngineInfo, FinishReason, Reply, Request
 from caprl_core.errors import BadInputError, EngineDeadError, SampleFailedError
@@ -56,10 +54,8 @@ class TransformersEngine:
         self._thread: threading.Thread | None = None
         self._dead: str | None = None
         self._closing = False
-        self._network: Any = None
-        self._processor: Any = None
+        self._chat: ChatModel | None = None
         self._choices = ChoiceTokens({})
-        self._limit = 0
 
     @property
     def concurrency(self) -> int:
@@ -72,7 +68,7 @@ class TransformersEngine:
         return "bmp"
 
     async def start(self) -> EngineInfo:
-        """Load the model. Raises `BadInputError` if it is no image-and-text model, or its files cannot be read."""
+        """Load the model. Raises `BadInputError` if it is no chat model, or its files cannot be read."""
         path = self._execution.model_path
         if path is not None and not Path(path).is_dir():
             raise BadInputError(f"execution.engine.model_path: {path} is not a folder with a model")
@@ -87,23 +83,10 @@ class TransformersEngine:
         )
 
     def _load(self) -> str:
-        import torch  # noqa: PLC0415 - seconds to import
-        import transformers  # noqa: PLC0415
+        import transformers  # noqa: PLC0415 - seconds to import
 
-        source = self._execution.model_path or self._model.name
-        gpu = torch.cuda.is_available()
-        common: dict[str, Any] = {"trust_remote_code": self._execution.trust_remote_code}
-        if self._execution.model_path is None:
-            common["revision"] = self._model.revision
-        dtype = "float32" if self._model.dtype == "auto" and not gpu else self._model.dtype
-        self._processor = transformers.AutoProcessor.from_pretrained(source, **common)
-        self._processor.tokenizer.padding_side = "left"  # all prompts of a batch end, and all replies begin, together
-        self._choices = ChoiceTokens(self._processor.tokenizer.get_vocab())
-        self._network = transformers.AutoModelForImageTextToText.from_pretrained(
-            source, dtype=dtype, **common, **self._execution.extra
-        )
-        self._network.to("cuda" if gpu else "cpu").eval()
-        self._limit = self._execution.max_model_len or self._network.config.get_text_config().max_position_embeddings
+        self._chat = ChatModel.load(self._model, self._execution)
+        self._choices = ChoiceTokens(self._chat.tokenizer.get_vocab())
         return str(transformers.__version__)
 
     async def generate(self, request: Request) -> Reply:
@@ -170,20 +153,16 @@ class TransformersEngine:
         from caprl_core.engines.seeded_sampling import RowEnds, SeededSampling  # noqa: PLC0415 - imports torch
 
         started = time.monotonic()
-        prompts = [self._prompt(request) for request in requests]
-        pictures = [_decode(image.encoded) for request in requests for image in request.images]
-        inputs = self._processor(text=prompts, images=pictures or None, padding=True, return_tensors="pt")
-        inputs = inputs.to(self._network.device)
+        assert self._chat is not None  # noqa: S101 - the thread that calls this starts when it is loaded
+        network, tokenizer, limit_of_model = self._chat.network, self._chat.tokenizer, self._chat.limit
+        inputs = self._chat.inputs(requests)
         width = inputs["input_ids"].shape[1]
         lengths = inputs["attention_mask"].sum(1).tolist()
-        if max(lengths) >= self._limit:
-            raise ValueError(f"the prompt has {max(lengths)} tokens, the model takes {self._limit} with the reply")
         limits = [
-            min(request.sampling.max_tokens, self._limit - length)
+            min(request.sampling.max_tokens, limit_of_model - length)
             for request, length in zip(requests, lengths, strict=True)
         ]
-        tokenizer = self._processor.tokenizer
-        ends = _end_tokens(self._network.generation_config.eos_token_id)
+        ends = _end_tokens(network.generation_config.eos_token_id)
         # A configuration of our own: the model's would bring its repetition penalty and temperature with it.
         config = GenerationConfig(
             do_sample=False,
@@ -197,7 +176,7 @@ class TransformersEngine:
 
         scores = FirstScores([self._choices.all_ids(request.choices) for request in requests])
         with torch.inference_mode():
-            output = self._network.generate(
+            output = network.generate(
                 **inputs,
                 generation_config=config,
                 logits_processor=[
@@ -205,7 +184,7 @@ class TransformersEngine:
                     SeededSampling(
                         [request.sampling for request in requests],
                         [width - length for length in lengths],
-                        self._network.device,
+                        network.device,
                     ),
                 ],
                 stopping_criteria=[
@@ -230,13 +209,6 @@ class TransformersEngine:
             replies.append(Reply(text, finish, length, len(kept), time.monotonic() - started, tuple(kept), logprobs))
         return replies
 
-    def _prompt(self, request: Request) -> str:
-        content = [{"type": "image"} for _ in request.images] + [{"type": "text", "text": request.text}]
-        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if request.system is not None:
-            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": request.system}]})
-        return str(self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-
     async def close(self) -> None:
         """End the thread; a batch in the making ends at its next token."""
         self._closing = True
@@ -245,12 +217,7 @@ class TransformersEngine:
             self._jobs.put(None)
             await asyncio.to_thread(self._thread.join)
             self._thread = None
-        self._network = self._processor = None
-
-
-def _decode(encoded: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(encoded)) as picture:
-        return picture.convert("RGB")
+        self._chat = None
 
 
 def _end_tokens(value: int | list[int] | None) -> list[int]:

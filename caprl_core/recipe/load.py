@@ -11,7 +11,13 @@ from caprl_core.errors import BadInputError
 from caprl_core.recipe import environment, problems
 from caprl_core.recipe.models import CaptionRecipe, Strict
 from caprl_core.recipe.qa import QaRecipe
+from caprl_core.recipe.reward import RewardRecipe
 from caprl_core.recipe.strict_yaml import MAX_BYTES, dotted, parse
+
+AnyRecipe = CaptionRecipe | QaRecipe | RewardRecipe
+
+TOLD_BY: Mapping[str, type[Strict]] = {"answerer": QaRecipe, "reader": RewardRecipe}
+"""A recipe with this key is of that kind; without any of them it is a captioning recipe."""
 
 
 def load_recipe(path: str | os.PathLike[str]) -> CaptionRecipe:
@@ -28,9 +34,14 @@ def load_qa_recipe(path: str | os.PathLike[str]) -> QaRecipe:
     return cast(QaRecipe, _loaded(path, QaRecipe))
 
 
-def load_any_recipe(path: str | os.PathLike[str]) -> CaptionRecipe | QaRecipe:
-    """The recipe in a YAML file, of whichever kind: a question set has an `answerer`."""
-    return cast(CaptionRecipe | QaRecipe, _loaded(path, None))
+def load_reward_recipe(path: str | os.PathLike[str]) -> RewardRecipe:
+    """The reward recipe in a YAML file; see `load_recipe`."""
+    return cast(RewardRecipe, _loaded(path, RewardRecipe))
+
+
+def load_any_recipe(path: str | os.PathLike[str]) -> AnyRecipe:
+    """The recipe in a YAML file, of whichever kind (see `TOLD_BY`)."""
+    return cast(AnyRecipe, _loaded(path, None))
 
 
 def _loaded(path: str | os.PathLike[str], model: type[Strict] | None) -> Any:
@@ -57,12 +68,17 @@ def parse_qa_recipe(text: str, *, file: str, variables: Mapping[str, str]) -> Qa
     return cast(QaRecipe, _parsed(text, QaRecipe, file=file, variables=variables))
 
 
+def parse_reward_recipe(text: str, *, file: str, variables: Mapping[str, str]) -> RewardRecipe:
+    """The reward recipe in `text`; see `parse_recipe`."""
+    return cast(RewardRecipe, _parsed(text, RewardRecipe, file=file, variables=variables))
+
+
 def _parsed(text: str, model: type[Strict] | None, *, file: str, variables: Mapping[str, str]) -> Any:
     document = parse(text, file=file)
     if not isinstance(document.value, dict):
         raise BadInputError(f"{file}: a recipe is a mapping of keys to values; see `caprl config schema`")
     if model is None:
-        model = QaRecipe if "answerer" in document.value else CaptionRecipe
+        model = next((kind for key, kind in TOLD_BY.items() if key in document.value), CaptionRecipe)
     value, unresolved = environment.expand(document.value, variables)
     found = [f"{document.place(path)}: {dotted(path)}: {message}" for path, message in unresolved]
     try:

@@ -1,5 +1,6 @@
 """Loading a recipe: what is accepted, and how everything else is refused."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,14 @@ from hypothesis import strategies as st
 from caprl_core.errors import BadInputError
 from caprl_core.recipe.environment import LOCATIONS, OPTIONAL
 from caprl_core.recipe.fields import walk
-from caprl_core.recipe.load import load_any_recipe, load_qa_recipe, load_recipe, parse_qa_recipe, parse_recipe
+from caprl_core.recipe.load import load_any_recipe, load_qa_recipe, load_recipe, parse_recipe
 from caprl_core.recipe.models import CaptionRecipe
 from caprl_core.recipe.qa import QaRecipe
+from caprl_core.recipe.reward import RewardRecipe
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+KINDS = {"qa": QaRecipe, "reward": RewardRecipe}
+"""By the beginning of a configuration's name; the others are captioning recipes."""
 
 MINIMAL = """\
 name: tiny
@@ -41,15 +45,15 @@ def refusal(text: str, **variables: str) -> list[str]:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_shipped_recipes_load_without_any_variable_set(config: Path) -> None:
-    parse = parse_qa_recipe if config.stem.startswith("qa-") else parse_recipe
-    recipe = parse(config.read_text(), file=config.name, variables={})
-    assert recipe.execution.output
+def test_shipped_recipes_load_without_any_variable_set(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("CAPRL_")]:
+        monkeypatch.delenv(name)
+    assert load_any_recipe(config).execution
 
 
-def test_a_question_set_is_told_from_a_captioning_recipe() -> None:
+def test_kinds_of_recipes_are_told_apart() -> None:
     kinds = {config.stem: type(load_any_recipe(config)) for config in CONFIGS}
-    assert kinds == {stem: QaRecipe if stem.startswith("qa-") else CaptionRecipe for stem in kinds}
+    assert kinds == {stem: KINDS.get(stem.partition("-")[0], CaptionRecipe) for stem in kinds}
     with pytest.raises(BadInputError, match="answerer"):
         load_recipe(CONFIGS[0].parent / "qa-75k.yaml")
 
