@@ -24,6 +24,7 @@ from caprl_core.cli import (
     sweep,
     urls,
     verify,
+    world,
 )
 from caprl_core.cli.exit_codes import MEANINGS, ExitCode, exit_code
 from caprl_core.errors import CaprlError
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(config.app, name="config")
 app.add_typer(qa.app, name="qa")
+app.add_typer(world.app, name="world")
 app.command("reward")(reward.reward)
 app.command("plan")(plan.plan)
 app.command("annotate")(annotate.annotate)

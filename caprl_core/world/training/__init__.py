@@ -1,0 +1,1 @@
+"""Trains the tiny models from nothing, on one CPU core each."""
