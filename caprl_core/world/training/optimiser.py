@@ -7,7 +7,7 @@ import torch
 
 MUON_RATE = 0.01
 ADAM_RATE = 2e-3
-"""Learning rates of design section 8. With AdamW alone letter binding did not come in the time there was."""
+"""Learning rates and choice of optimisers of design section 8."""
 WARM_UP = 50
 FLAT = 0.6
 """Steps of linear warm-up; share of all steps after which the rate falls linearly."""

@@ -1,4 +1,4 @@
-"""Pictures as the patches that Qwen2.5-VL's image processor makes of them, without its overhead of 5 ms a picture."""
+"""Pictures as the patches that Qwen2.5-VL's image processor makes of them, in a third of its time."""
 
 from typing import Any
 

@@ -60,7 +60,7 @@ def rebuild(
     """
     steps = STEPS[name] if steps is None else steps
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # matrices are so small that two threads take as long as one
+    torch.set_num_threads(1)  # the order of sums, and so the weights, would depend on the threads
     started = time.process_time()
     try:
         model = _trained(name, folder, seed, steps, _Log(name, steps, tell) if tell is not None else None)
