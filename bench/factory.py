@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from bench.closed_loop import closed_loop
 from bench.drawn_pictures import draw_folder
 from bench.measuring import Report, middle, options
 from caprl_core.captioning.stage import CaptionStage
@@ -90,21 +91,6 @@ async def prepared(recipe: CaptionRecipe, dataset: Dataset, shards: Sequence[int
     return requests
 
 
-async def ask(engine: Engine, waiting: Sequence[Request]) -> float:
-    """Captions/s of the engine alone, `CONCURRENCY` requests in flight."""
-    left = iter(waiting)
-
-    async def work() -> None:
-        for request in left:
-            await engine.generate(request)
-
-    started = time.monotonic()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(CONCURRENCY):
-            group.create_task(work())
-    return len(waiting) / (time.monotonic() - started)
-
-
 def run_turns(folder: Path, turns: int) -> dict[str, list[float]]:
     """Captions/s of both sides on the same pictures in turn, and the share of processor time withheld meanwhile."""
     recipe = recipe_for(folder, folder / "images", str(folder / "dataset"))
@@ -122,7 +108,9 @@ def run_turns(folder: Path, turns: int) -> dict[str, list[float]]:
 
         def bare(own: CaptionRecipe, of: Dataset, shards: Sequence[int]) -> float:
             waiting = asyncio.run(prepared(own, of, shards))
-            return asyncio.run_coroutine_threadsafe(ask(engines[0], waiting), lane._loop).result()
+            return (
+                len(waiting) / asyncio.run_coroutine_threadsafe(closed_loop(engines[0], waiting), lane._loop).result()
+            )
 
         def factory(units: Sequence[Unit]) -> float:
             started = time.monotonic()

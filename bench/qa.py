@@ -21,6 +21,7 @@ import httpx
 import orjson
 from PIL import Image
 
+from bench.closed_loop import served_closed_loop
 from bench.drawn_pictures import draw_folder
 from bench.measuring import Report, options
 from bench.prefix_server import ANSWERER, MODELS, WRITER, mark, questions
@@ -141,20 +142,7 @@ def staggered(asked: Sequence[Sequence[Request]], ahead: int) -> Iterator[Reques
 
 async def ideal(recipe: EngineRecipe, requests: Iterable[Request], images: int) -> float:
     """Images/s of a closed loop."""
-    engine = OpenAIEngine(recipe.model, recipe.execution.engine)
-    await engine.start()
-    waiting = iter(requests)
-
-    async def work() -> None:
-        for request in waiting:
-            await engine.generate(request)
-
-    started = time.monotonic()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(engine.concurrency):
-            group.create_task(work())
-    seconds = time.monotonic() - started
-    await engine.close()
+    seconds = await served_closed_loop(recipe.model, recipe.execution.engine, requests)
     return images / seconds
 
 

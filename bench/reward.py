@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from bench.closed_loop import served_closed_loop
 from bench.measuring import Report, options
 from caprl_core.engines.openai import OpenAIEngine
 from caprl_core.engines.protocol import EngineInfo, Reply, Request
@@ -94,21 +95,7 @@ def stub_server(places: int, median_s: float) -> Iterator[str]:
 
 async def ideal(recipe: RewardRecipe, requests: Sequence[Request]) -> float:
     """Seconds of a closed loop."""
-    engine = OpenAIEngine(recipe.reader.model, recipe.execution.engine)
-    await engine.start()
-    waiting = iter(requests)
-
-    async def work() -> None:
-        for request in waiting:
-            await engine.generate(request)
-
-    started = time.monotonic()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(engine.concurrency):
-            group.create_task(work())
-    seconds = time.monotonic() - started
-    await engine.close()
-    return seconds
+    return await served_closed_loop(recipe.reader.model, recipe.execution.engine, requests)
 
 
 async def ours(

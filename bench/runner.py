@@ -17,6 +17,7 @@ from pathlib import Path
 from openai import OpenAI
 from openai.types.chat import ChatCompletion
 
+from bench.closed_loop import served_closed_loop
 from bench.drawn_pictures import draw_folder
 from bench.measuring import Report, options
 from bench.s3_server import BUCKET, S3Server
@@ -89,20 +90,7 @@ async def prepared(recipe: CaptionRecipe, dataset: Dataset) -> list[Request]:
 
 async def ideal(recipe: CaptionRecipe, requests: list[Request]) -> float:
     """Captions/s of a closed loop."""
-    engine = OpenAIEngine(recipe.model, recipe.execution.engine)
-    await engine.start()
-    waiting = iter(requests)
-
-    async def work() -> None:
-        for request in waiting:
-            await engine.generate(request)
-
-    started = time.monotonic()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(engine.concurrency):
-            group.create_task(work())
-    seconds = time.monotonic() - started
-    await engine.close()
+    seconds = await served_closed_loop(recipe.model, recipe.execution.engine, requests)
     return len(requests) / seconds
 
 

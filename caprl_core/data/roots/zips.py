@@ -30,8 +30,8 @@ def zip_members(files: Files, uri: str) -> Iterator[tuple[str, Place]]:
                 # A link's data is a path, not an image; modes are only there when a Unix wrote the zip.
                 if not info.is_dir() and (stat.S_IFMT(mode) in (0, stat.S_IFREG)):
                     yield info.filename, Place(info.header_offset, info.compress_size, info.CRC)
-    # zipfile raises NotImplementedError for a format version or feature it does not know.
-    except (zipfile.BadZipFile, struct.error, NotImplementedError, ValueError) as error:
+    # zipfile raises a kind of RuntimeError for a format version or feature that it does not know.
+    except (zipfile.BadZipFile, struct.error, RuntimeError, ValueError) as error:
         raise BadInputError(f"{uri}: not a readable zip ({error}); it is cut or damaged: fetch it again") from error
 
 
