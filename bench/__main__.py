@@ -6,7 +6,18 @@ import time
 
 from bench.measuring import options
 
-NAMES = ("packing", "stores", "plan_scale", "runner", "factory", "qa", "refilter", "reward")
+NAMES = (
+    "packing",
+    "stores",
+    "plan_scale",
+    "runner",
+    "factory",
+    "qa",
+    "refilter",
+    "reward",
+    "training_step",
+    "learning",
+)
 
 
 def main() -> None:

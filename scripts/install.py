@@ -234,7 +234,7 @@ def _resolves(*arguments: str, environment: Mapping[str, str]) -> bool:
 
 def install(attempt: Attempt, environment: Mapping[str, str]) -> str | None:
     """Install in one resolution; None if it worked and imports, else why not."""
-    extras = ",".join((*attempt.extras, "demo", "dev"))
+    extras = ",".join((*attempt.extras, "train", "demo", "dev"))
     with tempfile.TemporaryDirectory() as folder:
         command = _uv(
             # Uncompiled, each start of vLLM takes 30 s longer.

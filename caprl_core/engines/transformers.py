@@ -17,8 +17,6 @@ from caprl_core.engines.protocol import EngineInfo, FinishReason, Reply, Request
 from caprl_core.errors import BadInputError, EngineDeadError, SampleFailedError
 from caprl_core.recipe.models import EngineExecution, ModelRecipe
 
-# More rows gain little on a CPU and wait for the slowest among them: a batch is over when its longest reply is.
-BATCH = 8
 CLOSED = "the transformers engine has been closed"
 
 
@@ -42,7 +40,7 @@ class _Job:
 
 
 class TransformersEngine:
-    """Whatever requests wait are generated together, up to BATCH, each with its own sampling, seed and limits.
+    """Whatever requests wait are generated together, up to `batch`, each with its own sampling, seed and limits.
 
     Uses the GPU if there is one. With `dtype: auto` the weights are float32 on a CPU, else as the checkpoint has them.
     """
@@ -114,7 +112,7 @@ class TransformersEngine:
     def _next_batch(self) -> list[_Job] | None:
         """Wait for a job and take what else is there; None is the end."""
         batch: list[_Job] = []
-        while len(batch) < BATCH:
+        while len(batch) < self._execution.batch:
             try:
                 job = self._jobs.get(block=not batch)
             except queue.Empty:

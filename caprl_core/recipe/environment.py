@@ -6,6 +6,18 @@ from typing import Any
 
 from caprl_core.recipe.strict_yaml import KeyPath
 
+_REWARDS: tuple[tuple[str, ...], ...] = (("reward",), ("evaluation", "second_reader"))
+"""Where a training recipe holds the recipes of rewards."""
+_TRAINING: tuple[tuple[str, ...], ...] = (
+    *((*reward, "execution", "engine", "model_path") for reward in _REWARDS),
+    *((*reward, "execution", "storage", "endpoint") for reward in _REWARDS),
+    ("questions", "held_out"),
+    ("execution", "work"),
+    ("execution", "model_path"),
+    ("execution", "accelerate_config"),
+    ("execution", "rollouts", "server_url"),
+)
+
 LOCATIONS: tuple[tuple[str, ...], ...] = (
     ("sources", "*", "uri"),
     ("sources", "*", "roots", "*"),
@@ -15,6 +27,9 @@ LOCATIONS: tuple[tuple[str, ...], ...] = (
     ("filter", "decontaminate"),
     ("execution", "runner", "spool_dir"),
     ("execution", "storage", "endpoint"),
+    ("questions", "train"),
+    *((*reward, "execution", "engine", "urls", "*") for reward in _REWARDS),
+    *_TRAINING,
 )
 """Fields in which `${NAME}` and `${NAME:-default}` are replaced; `*` is any list position or key. All are execution."""
 
@@ -23,6 +38,7 @@ OPTIONAL: tuple[tuple[str, ...], ...] = (
     ("filter", "decontaminate"),
     ("execution", "runner", "spool_dir"),
     ("execution", "storage", "endpoint"),
+    *_TRAINING,
 )
 """Those of `LOCATIONS` that may be left out: expanded to nothing they are None, as if they were not there."""
 

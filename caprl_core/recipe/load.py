@@ -13,10 +13,11 @@ from caprl_core.recipe.models import CaptionRecipe, Strict
 from caprl_core.recipe.qa import QaRecipe
 from caprl_core.recipe.reward import RewardRecipe
 from caprl_core.recipe.strict_yaml import MAX_BYTES, dotted, parse
+from caprl_core.recipe.training import TrainingRecipe
 
-AnyRecipe = CaptionRecipe | QaRecipe | RewardRecipe
+AnyRecipe = CaptionRecipe | QaRecipe | RewardRecipe | TrainingRecipe
 
-TOLD_BY: Mapping[str, type[Strict]] = {"answerer": QaRecipe, "reader": RewardRecipe}
+TOLD_BY: Mapping[str, type[Strict]] = {"answerer": QaRecipe, "reader": RewardRecipe, "policy": TrainingRecipe}
 """A recipe with this key is of that kind; without any of them it is a captioning recipe."""
 
 
@@ -37,6 +38,11 @@ def load_qa_recipe(path: str | os.PathLike[str]) -> QaRecipe:
 def load_reward_recipe(path: str | os.PathLike[str]) -> RewardRecipe:
     """The reward recipe in a YAML file; see `load_recipe`."""
     return cast(RewardRecipe, _loaded(path, RewardRecipe))
+
+
+def load_training_recipe(path: str | os.PathLike[str]) -> TrainingRecipe:
+    """The training recipe in a YAML file; see `load_recipe`."""
+    return cast(TrainingRecipe, _loaded(path, TrainingRecipe))
 
 
 def load_any_recipe(path: str | os.PathLike[str]) -> AnyRecipe:
@@ -71,6 +77,11 @@ def parse_qa_recipe(text: str, *, file: str, variables: Mapping[str, str]) -> Qa
 def parse_reward_recipe(text: str, *, file: str, variables: Mapping[str, str]) -> RewardRecipe:
     """The reward recipe in `text`; see `parse_recipe`."""
     return cast(RewardRecipe, _parsed(text, RewardRecipe, file=file, variables=variables))
+
+
+def parse_training_recipe(text: str, *, file: str, variables: Mapping[str, str]) -> TrainingRecipe:
+    """The training recipe in `text`; see `parse_recipe`."""
+    return cast(TrainingRecipe, _parsed(text, TrainingRecipe, file=file, variables=variables))
 
 
 def _parsed(text: str, model: type[Strict] | None, *, file: str, variables: Mapping[str, str]) -> Any:

@@ -178,6 +178,8 @@ class EngineExecution(Strict):
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1, description="Share of GPU memory taken (vllm).")
     max_model_len: int | None = Field(default=None, ge=1, description="Prompt + completion tokens at most (vllm).")
     enforce_eager: bool = Field(default=False, description="No CUDA graphs or compilation (vllm).")
+    # More rows gain little on a CPU with a model of some size, and wait for the slowest among them.
+    batch: int = Field(default=8, ge=1, description="Requests generated together at most (transformers).")
     trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
     extra: dict[str, Any] = Field(
         default_factory=dict,

@@ -14,9 +14,10 @@ from caprl_core.recipe.load import load_any_recipe, load_qa_recipe, load_recipe,
 from caprl_core.recipe.models import CaptionRecipe
 from caprl_core.recipe.qa import QaRecipe
 from caprl_core.recipe.reward import RewardRecipe
+from caprl_core.recipe.training import TrainingRecipe
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
-KINDS = {"qa": QaRecipe, "reward": RewardRecipe}
+KINDS = {"qa": QaRecipe, "reward": RewardRecipe, "grpo": TrainingRecipe}
 """By the beginning of a configuration's name; the others are captioning recipes."""
 
 MINIMAL = """\
@@ -267,7 +268,7 @@ def test_a_prompt_may_speak_of_variables() -> None:
 
 
 def test_every_expanded_field_exists_and_is_execution() -> None:
-    fields = {field.path: field for model in (CaptionRecipe, QaRecipe) for field in walk(model)}
+    fields = {field.path: field for model in (CaptionRecipe, QaRecipe, TrainingRecipe) for field in walk(model)}
     for pattern in LOCATIONS:
         field = fields.get(pattern) or fields[pattern[:-1]]
         assert field.execution, pattern

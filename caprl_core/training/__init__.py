@@ -1,0 +1,1 @@
+"""GRPO training of the captioner with the question-answering reward."""

@@ -1,0 +1,68 @@
+"""The checkpoints of a run: which are whole, which is the newest, which the best."""
+
+import json
+import re
+import shutil
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+WHOLE = "trainer_state.json"
+"""Written last by transformers (Trainer._save_checkpoint), so a checkpoint that has it has everything."""
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The whole checkpoint of the latest step in `folder`; None if there is none."""
+    return next((path for _, path in sorted(_named(folder), reverse=True) if is_whole(path)), None)
+
+
+def whole_checkpoints(folder: Path) -> dict[int, Path]:
+    """Every whole checkpoint in `folder` by its step."""
+    return {step: path for step, path in sorted(_named(folder)) if is_whole(path)}
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether it was written to its end.
+
+    Its last file is opened and then filled, so a kill may leave an empty or a cut one: it has to be read, too.
+    """
+    try:
+        state = json.loads((checkpoint / WHOLE).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(state, dict) and state.get("global_step") == step_of(checkpoint)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step a checkpoint was made after."""
+    match = _NAME.fullmatch(checkpoint.name)
+    if match is None:
+        raise ValueError(f"{checkpoint} is not called like a checkpoint")
+    return int(match[1])
+
+
+def remove_half_written(folder: Path) -> list[int]:
+    """Delete what a kill left of checkpoints that were being written; returns their steps.
+
+    The trainer counts folders when it deletes old checkpoints: a half-written one would take the place of a whole one.
+    """
+    left = [(step, path) for step, path in sorted(_named(folder)) if not is_whole(path)]
+    for _, path in left:
+        shutil.rmtree(path)
+    return [step for step, _ in left]
+
+
+def best_step(evaluations: Iterable[Mapping[str, Any]], steps: Collection[int]) -> int | None:
+    """Of the steps the one with the highest held-out reward, the later of equals; None if none was evaluated.
+
+    `evaluations` are the lines of `held_out.jsonl`.
+    """
+    known = [(line["reward"], line["step"]) for line in evaluations if line.get("reward") is not None]
+    return max(((reward, step) for reward, step in known if step in steps), default=(None, None))[1]
+
+
+def _named(folder: Path) -> list[tuple[int, Path]]:
+    """Step and folder of everything that is called like a checkpoint."""
+    paths = list(folder.iterdir()) if folder.is_dir() else []
+    return [(int(match[1]), path) for path in paths if (match := _NAME.fullmatch(path.name)) and path.is_dir()]

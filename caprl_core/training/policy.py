@@ -1,0 +1,74 @@
+"""The captioner that learns: loaded from its start or a checkpoint, with adapters or without, and its processor."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from caprl_core.errors import BadInputError
+from caprl_core.recipe.training import LoraRecipe, TrainingRecipe
+
+
+class Policy(NamedTuple):
+    """model: weights in float32; processor: of text and images; adapters: peft's configuration, or None."""
+
+    model: Any
+    processor: Any
+    adapters: Any
+
+
+_LANGUAGE = ("model.language_model.", "lm_head.")
+"""Where transformers' image-and-text models keep what is not their vision tower or what joins it to the rest."""
+
+
+def policy_source(recipe: TrainingRecipe) -> str:
+    """Folder or hub id of the start."""
+    return recipe.execution.model_path or recipe.policy.model.name
+
+
+def load_policy(recipe: TrainingRecipe, checkpoint: Path | None) -> Policy:
+    """The policy to train on from `checkpoint`, or from its start.
+
+    The trainer would restore a checkpoint's weights by name, without insisting: for Qwen2.5-VL, whose names on disk
+    differ from those in memory, it restores none of them and only warns (seen with TRL 1.16 and transformers 5.19). So
+    the weights are loaded here, and every one of them must be found. The configuration still names the start, because
+    that is where TRL loads the reference of the KL penalty from.
+
+    Raises `BadInputError` when it is no image-and-text chat model or a checkpoint lacks weights.
+    """
+    import torch  # noqa: PLC0415 - seconds to import
+    import transformers  # noqa: PLC0415
+
+    start = policy_source(recipe)
+    common: dict[str, Any] = {"trust_remote_code": recipe.execution.trust_remote_code}
+    if recipe.execution.model_path is None:
+        common["revision"] = recipe.policy.model.revision
+    whole = checkpoint is not None and recipe.policy.lora is None
+    try:
+        processor = transformers.AutoProcessor.from_pretrained(start, padding_side="left", **common)
+        model, found = transformers.AutoModelForImageTextToText.from_pretrained(
+            checkpoint if whole else start,
+            # Updates of 1e-6 vanish in the rounding of bfloat16: what learns is float32, the arithmetic need not be.
+            dtype=torch.float32,
+            output_loading_info=True,
+            **({} if whole else common),
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInputError(f"policy.model: {checkpoint or start} cannot be loaded to be trained: {error}") from error
+    if lost := sorted({*found["missing_keys"], *map(str, found["mismatched_keys"])}):
+        raise BadInputError(f"{checkpoint or start}: {len(lost)} weights are not in it, such as {lost[0]}")
+    model.config._name_or_path = start
+    if recipe.policy.vision == "stays":
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(name.startswith(_LANGUAGE))
+    return Policy(model, processor, None if recipe.policy.lora is None else _adapters(recipe.policy.lora))
+
+
+def _adapters(lora: LoraRecipe) -> Any:
+    from peft import LoraConfig  # noqa: PLC0415
+
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft divides it by the rank: any number does
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
+        task_type="CAUSAL_LM",
+    )
