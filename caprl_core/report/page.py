@@ -34,8 +34,11 @@ class Column:
     number: bool = False
 
 
-def page(title: str, lead: Sequence[Html], sections: Sequence[Section]) -> bytes:
-    """The whole file, UTF-8. Its content policy forbids scripts and every fetch, whatever slipped into the text."""
+def page(title: str, lead: Sequence[Html], sections: Sequence[Section], style: str = "") -> bytes:
+    """The whole file, UTF-8. Its content policy forbids scripts and every fetch, whatever slipped into the text.
+
+    `style` is a style sheet of ours for what this page alone has, after the common one.
+    """
     links = joined(
         (Html(f'<li><a href="#{escaped(one.anchor)}">{escaped(one.heading)}</a></li>') for one in sections), ""
     )
@@ -48,7 +51,7 @@ def page(title: str, lead: Sequence[Html], sections: Sequence[Section]) -> bytes
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
 <title>{escaped(title)}</title>
-<style>{STYLE}</style>
+<style>{STYLE}{style}</style>
 </head>
 <body>
 <a class="skip" href="#content">Skip to the content</a>

@@ -84,7 +84,9 @@ def write_stopped(work: Path, step: int, stopped: Stop | None) -> None:
     if stopped is None:
         path.unlink(missing_ok=True)
     else:
-        path.write_text(json.dumps({"step": step, **stopped._asdict()}) + "\n", "utf-8")
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps({"step": step, **stopped._asdict()}) + "\n", "utf-8")
+        partial.replace(path)
 
 
 def stopped_reason(work: Path) -> str | None:

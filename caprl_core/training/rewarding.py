@@ -13,7 +13,9 @@ from caprl_core.reward.score import CaptionToScore, Score
 from caprl_core.training.rollouts import Rollout
 
 HELD_OUT_STEP = 0
-"""Held-out captions are asked the same at every evaluation, so that evaluations differ by their captions alone."""
+"""Equal held-out captions are shown their questions in the same orders at every evaluation."""
+EVERY_QUESTION = 64
+"""Draws without replacement: more than any picture has questions, so each is asked once."""
 
 
 class Reader:
@@ -28,11 +30,27 @@ class Reader:
         self, captions: Sequence[CaptionToScore], questions: Mapping[str, Sequence[Question]], step: int
     ) -> list[Score]:
         """One score a caption; see `score_captions`."""
+        return await self._scored(captions, questions, self.recipe, step)
+
+    async def score_held_out(
+        self, captions: Sequence[CaptionToScore], questions: Mapping[str, Sequence[Question]]
+    ) -> list[Score]:
+        """Likewise, by every question of the picture once: evaluations then differ by their captions alone."""
+        every = self.recipe.model_copy(update={"draws": EVERY_QUESTION, "replacement": False})
+        return await self._scored(captions, questions, every, HELD_OUT_STEP)
+
+    async def _scored(
+        self,
+        captions: Sequence[CaptionToScore],
+        questions: Mapping[str, Sequence[Question]],
+        recipe: RewardRecipe,
+        step: int,
+    ) -> list[Score]:
         if self._engine is None:
             engine = engine_for(self.recipe.reader.model, self.recipe.execution.engine)
             await engine.start()
             self._engine = engine
-        return await score_captions(captions, questions, self._engine, self.recipe, step, cache=self._cache)
+        return await score_captions(captions, questions, self._engine, recipe, step, cache=self._cache)
 
     async def close(self) -> None:
         """Stop the engine."""
@@ -72,8 +90,10 @@ class CaptionReward:
             tokens = len(ids) - ended
             asked.append(CaptionToScore(name, text, tokens=tokens, truncated=not ended))
         # A step's captions are either all held out or none of them.
-        step = HELD_OUT_STEP if held_out[0] else trainer_state.global_step
-        scores = await self._reader.score(asked, self._questions, step)
+        if held_out[0]:
+            scores = await self._reader.score_held_out(asked, self._questions)
+        else:
+            scores = await self._reader.score(asked, self._questions, trainer_state.global_step)
         self.rollouts = [
             Rollout(one.key, one.caption, one.tokens or 0, one.truncated, score)
             for one, score in zip(asked, scores, strict=True)

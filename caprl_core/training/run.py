@@ -18,7 +18,7 @@ from caprl_core.training.mirror import Mirror
 from caprl_core.training.policy import load_policy
 from caprl_core.training.questions import TaughtSet, taught_sets
 from caprl_core.training.record import Stop, begin_record, stopped_reason, write_stopped, write_watched
-from caprl_core.training.rewarding import HELD_OUT_STEP, CaptionReward, Reader
+from caprl_core.training.rewarding import CaptionReward, Reader
 from caprl_core.training.rollouts import Rollout
 from caprl_core.training.task import task_dataset
 
@@ -148,7 +148,7 @@ async def _scores(
     reader: Reader, rollouts: Sequence[Rollout], questions: Mapping[str, Sequence[Question]]
 ) -> list[Score]:
     asked = [CaptionToScore(one.key, one.caption, tokens=one.tokens, truncated=one.truncated) for one in rollouts]
-    return await reader.score(asked, questions, HELD_OUT_STEP)
+    return await reader.score_held_out(asked, questions)
 
 
 def _finish(run: _Run) -> None:
