@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from caprl_core.cli.exit_codes import ExitCode, exit_code
 from caprl_core.cli.run_display import RunDisplay
 from caprl_core.errors import CaprlError
+from caprl_core.exit_codes import ExitCode, exit_code
 from flows.local_server import LocalServer
 from flows.watching import WATCHER
 
@@ -84,7 +84,7 @@ class Stopping:
 
 
 def run_embedded(module: str, flow: str, parameters: Mapping[str, Any], display: RunDisplay) -> int:
-    """Run `module.flow` with these parameters; returns the exit code (see `caprl_core.cli.exit_codes`)."""
+    """Run `module.flow` with these parameters; returns the exit code (see `caprl_core.exit_codes`)."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     stopping = Stopping(display)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from caprl_core.cli.exit_codes import ExitCode
 from caprl_core.errors import BadInputError
+from caprl_core.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from caprl_core.recipe.fields import RecipeField

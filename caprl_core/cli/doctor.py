@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from caprl_core.cli.exit_codes import ExitCode
+from caprl_core.exit_codes import ExitCode
 
 COLOURS = {"ok": typer.colors.GREEN, "note": typer.colors.YELLOW, "missing": typer.colors.RED}
 

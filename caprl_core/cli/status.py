@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from caprl_core.cli.exit_codes import ExitCode
 from caprl_core.cli.quantities import duration
 from caprl_core.cli.target import TargetArgument, open_target
+from caprl_core.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from caprl_core.shards.progress import Progress

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from caprl_core.cli.exit_codes import ExitCode
 from caprl_core.cli.target import TargetArgument, open_target
+from caprl_core.exit_codes import ExitCode
 
 PROBLEMS_SHOWN = 20
 

@@ -51,7 +51,7 @@ def models(as_json: JsonOption = False) -> None:
 
 @app.command("rebuild")
 def rebuild(
-    names: Annotated[list[str] | None, typer.Argument(help="captioner, reader, answerer; default: all.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="captioner, reader, answerer, writer; or all.")] = None,
     *,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to train into.")] = Path(".demo/models"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and data.")] = 0,

@@ -31,8 +31,8 @@ IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The committed models, a folder each."""
-MODELS = ("captioner", "reader", "answerer")
-"""In the order in which they are trained from nothing: the answerer begins as the others."""
+MODELS = ("captioner", "reader", "answerer", "writer")
+"""In the order in which they are trained from nothing: the answerer begins as those before it, the writer as it."""
 FIGURES = "figures.json"
 """In a model's folder: how it was trained, and its held-out figures."""
 

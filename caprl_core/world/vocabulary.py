@@ -31,6 +31,8 @@ READER_PROMPT = "Caption: {caption}\n{question}"
 """What the text-only reader is asked; `{question}` is the text of `qa.present.presented`."""
 ANSWER_PROMPT = "{question}"
 """What the answerer is asked, after the image or without one."""
+WRITER_PROMPT = "Write three questions about this picture."
+"""What the question writer is asked, with the image. Two of its words are spelt; a prompt is only read."""
 CANNOT_OPTION = CANNOT
 """Text of the further option, for `qa.present.presented`."""
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from caprl_core.cli.exit_codes import MEANINGS, ExitCode, exit_code
 from caprl_core.errors import (
     BadInputError,
     CaprlError,
@@ -19,6 +18,7 @@ from caprl_core.errors import (
     ShardQuarantinedError,
     StoreError,
 )
+from caprl_core.exit_codes import MEANINGS, ExitCode, exit_code
 from caprl_core.recipe.identity import fingerprint, identity
 from caprl_core.recipe.load import load_any_recipe, load_recipe
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from caprl_core.cli.exit_codes import ExitCode
+from caprl_core.exit_codes import ExitCode
 from support.stub_thread import running_stub
 
 

@@ -11,13 +11,14 @@ import torch
 import transformers
 
 from caprl_core.world.model_folders import FIGURES, committed_model
-from caprl_core.world.training import answerer, captioner, reader, vision
+from caprl_core.world.training import answerer, captioner, reader, vision, writer
 from caprl_core.world.training.evaluating import (
     Figures,
     evaluate_answerer,
     evaluate_captioner,
     evaluate_reader,
 )
+from caprl_core.world.training.evaluating_writer import evaluate_writer
 from caprl_core.world.training.saving import load_model, save_model
 
 EVALUATED = 1000
@@ -30,17 +31,20 @@ STEPS = {
     "captioner": captioner.STEPS,
     "reader": reader.STEPS,
     "answerer": answerer.STEPS,
+    "writer": writer.STEPS,
 }
 BEGINS_AS: dict[str, tuple[str, ...]] = {
     "captioner": (),
     "reader": (),
     "answerer": ("reader", "captioner"),
+    "writer": ("answerer",),
 }
 """Models that another starts from."""
 EVALUATORS: dict[str, Callable[[Any, int, int], dict[str, Figures]]] = {
     "captioner": evaluate_captioner,
     "reader": evaluate_reader,
     "answerer": evaluate_answerer,
+    "writer": evaluate_writer,
 }
 
 
@@ -92,6 +96,8 @@ def _trained(name: str, folder: Path, seed: int, steps: int, report: reader.Repo
         return captioner.train_captioner(seed, steps, min(vision.STEPS, steps), report)
     if name == "reader":
         return reader.train_reader(seed, steps, report)
+    if name == "writer":
+        return writer.train_writer(seed, parts[0], steps, report)
     return answerer.train_answerer(seed, parts[0], parts[1], steps, report)
 
 
