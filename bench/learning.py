@@ -17,12 +17,16 @@ from caprl_core.world.judging import CaptionFigures, caption_figures
 from caprl_core.world.question_set import drawn_scenes, write_question_set
 
 RECIPE = Path("configs/grpo-world.yaml")
-METHOD = """configs/grpo-world.yaml, one process with as many threads as cores: from `python -m caprl_core.training`
-to its end, model loading, evaluations and export included. 2,048 training scenes and 200 held-out scenes, all true
-questions. Held-out captions are greedy. reward: by the training reader, 4 draws a picture; strict: all questions,
-read by rules, which no policy can learn to please; true: share of stated facts; grammar: one sentence of the world,
-no shape named twice. The exported checkpoint, the one with the best held-out reward by the training reader, is what
-is shown. Control: in training each picture has the questions of another one; its held-out questions are its own."""
+METHOD = """configs/grpo-world.yaml, one process with one thread: from `python -m caprl_core.training` to its end,
+model loading, evaluations and export included. 2,048 training scenes and 200 held-out scenes, all true questions.
+Held-out captions are greedy. reward: by the training reader, 4 draws a picture; strict: all questions, read by rules,
+which no policy can learn to please; true: share of stated facts; grammar: one sentence of the world, no shape named
+twice. The exported checkpoint, the one with the best held-out reward by the training reader, is what is shown.
+Controls: in training each picture has the questions of another one; its held-out questions are its own. There a
+statement still pays more than an abstention, by chance, so that is done once more with a reward corrected for chance
+(a wrong answer among four options costs 1/3), beside a run of the picture's own questions with the same correction."""
+CORRECTED = {"reward.terms.wrong": -1 / 3}
+"""Guessing among four options then earns nothing on average."""
 TRAIN, HELD_OUT_PICTURES, HELD_OUT_SEED = 2048, 200, 1
 
 
@@ -97,8 +101,8 @@ def main() -> None:
     arguments = options(__doc__).parse_args()
     report = Report("learning", METHOD, quick=arguments.quick, packages=("torch", "transformers", "trl"))
     quick = {"steps": 6, "evaluation.every": 3} if arguments.quick else {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
         held_out = write_question_set(folder / "held_out.parquet", "held_out", HELD_OUT_PICTURES, HELD_OUT_SEED)
         true = write_question_set(folder / "train.parquet", "train", TRAIN)
         swapped = write_question_set(folder / "swapped.parquet", "train", TRAIN, swapped=True)
@@ -107,9 +111,14 @@ def main() -> None:
             one = run(folder / f"seed-{seed}", {"train": true, "held_out": held_out}, quick | {"seed": seed})
             shown(report, f"seed {seed}", one)
             runs.append(one)
-        control = run(folder / "control", {"train": swapped, "held_out": held_out}, quick)
-        shown(report, "other pictures' questions", control)
-        report.figure("other pictures' questions: reward of its last 10 steps", control.trained_on, "")
+        for name, questions, terms in (
+            ("other pictures' questions", swapped, {}),
+            ("corrected for chance", true, CORRECTED),
+            ("corrected for chance, other pictures' questions", swapped, CORRECTED),
+        ):
+            one = run(folder / name, {"train": questions, "held_out": held_out}, quick | terms)
+            shown(report, name, one)
+            report.figure(f"{name}: reward of its last 10 steps", one.trained_on, "")
     gains = [one.reward[1] - one.reward[0] for one in runs]
     strict = [one.figures[1].strict - one.figures[0].strict for one in runs]
     if not arguments.quick:

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from caprl_core.cli.exit_codes import MEANINGS, exit_code
 from caprl_core.cli.run_display import RunDisplay
+from caprl_core.cli.training_display import TrainingDisplay
 from caprl_core.errors import CaprlError
-from caprl_core.recipe.load import load_qa_recipe, load_recipe
+from caprl_core.exit_codes import MEANINGS, exit_code
+from caprl_core.recipe.load import load_qa_recipe, load_recipe, load_training_recipe
+from flows.training_watching import TRAINING_WATCHER
 
 
 def caption_dataset_command(arguments: list[str] | None = None) -> NoReturn:
@@ -39,6 +41,24 @@ def curate_qa_command(arguments: list[str] | None = None) -> NoReturn:
     options = parser.parse_args(arguments)
     parameters = {"config": options.config, "output": options.output, "stages": options.stage}
     _run("flows.curate_qa", "curate_qa", parameters, options, load_qa_recipe)
+
+
+def train_captioner_command(arguments: list[str] | None = None) -> NoReturn:
+    """`python -m flows.train_captioner`; ends the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.train_captioner",
+        description="Train a captioner as its recipe says, from its newest checkpoint on, and register it.",
+        epilog=_codes(),
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="recipe file (YAML)")
+    parser.add_argument("--output", metavar="URI", help="folder or s3:// prefix instead of the recipe's")
+    parser.add_argument("--json", action="store_true", help="print JSON lines on standard output")
+    options = parser.parse_args(arguments)
+    parameters = {"config": options.config, "output": options.output}
+    module = "flows.train_captioner"
+    display = TrainingDisplay(as_json=options.json, live=sys.stderr.isatty(), resume=_resume(module))
+    TRAINING_WATCHER.set(display.training)
+    _run(module, "train_captioner", parameters, options, load_training_recipe, display=display)
 
 
 def retry_rejected_command(arguments: list[str] | None = None) -> NoReturn:
@@ -84,14 +104,20 @@ def _run(
     parameters: dict[str, Any],
     options: argparse.Namespace,
     load: Callable[[str], object] = load_recipe,
+    *,
+    display: RunDisplay | None = None,
 ) -> NoReturn:
     from flows.embedded import run_embedded  # noqa: PLC0415
 
-    resume = shlex.join([sys.executable, "-m", module, *sys.argv[1:]])
-    display = RunDisplay(as_json=options.json, live=sys.stderr.isatty(), resume=resume)
+    display = display or RunDisplay(as_json=options.json, live=sys.stderr.isatty(), resume=_resume(module))
     try:
         load(options.config)  # a misspelt key is told before the seconds a server takes to start
     except CaprlError as error:
         display.error(str(error))
         sys.exit(exit_code(error))
     sys.exit(run_embedded(module, flow, parameters, display))
+
+
+def _resume(module: str) -> str:
+    """The command that goes on with this run."""
+    return shlex.join([sys.executable, "-m", module, *sys.argv[1:]])

@@ -30,9 +30,6 @@ DEFAULTS = {
 }
 """What is set where the user has not set it."""
 
-GRACE_S = 25.0
-"""Seconds a stopped run may take to flush its logs and close its engine; Kubernetes kills after 30 s by default."""
-
 
 class StoppedError(BaseException):
     """A signal asked this process to end. Like KeyboardInterrupt, no handler of ordinary errors may swallow it."""
@@ -65,8 +62,8 @@ class Stopping:
         if not self._began:
             self._began = True
             self.install()
-            self._display.note("stopping: flushing logs and closing the engine")
-            late = threading.Timer(GRACE_S, self._give_up)
+            self._display.note("stopping: what is done is being saved")
+            late = threading.Timer(self._display.stop_grace_s, self._give_up)
             late.daemon = True
             late.start()
 
@@ -77,7 +74,8 @@ class Stopping:
             raise StoppedError
 
     def _give_up(self) -> None:
-        self._display.note(f"not stopped after {GRACE_S:g} s, ending at once; what is in the logs is kept")
+        seconds = f"{self._display.stop_grace_s:g} s"
+        self._display.note(f"not stopped after {seconds}, ending at once; what is in the logs is kept")
         self._display.close()
         # The engine's and the server's helpers end their processes as soon as this one is gone.
         os._exit(self.exit_code)

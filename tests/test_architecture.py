@@ -13,7 +13,7 @@ MAX_LINES = 400
 
 LAYERS: dict[str, int] = {
     "errors": 0,
-    "exit_codes": 0,
+    "exit_codes": 1,
     "data": 1,
     "recipe": 1,
     "storage": 2,

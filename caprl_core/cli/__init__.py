@@ -22,12 +22,13 @@ from caprl_core.cli import (
     reward,
     status,
     sweep,
+    train,
     urls,
     verify,
     world,
 )
-from caprl_core.cli.exit_codes import MEANINGS, ExitCode, exit_code
 from caprl_core.errors import CaprlError
+from caprl_core.exit_codes import MEANINGS, ExitCode, exit_code
 
 EPILOG = "Exit codes:\n\n" + "\n\n".join(f"{code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
 
@@ -44,6 +45,9 @@ app.add_typer(config.app, name="config")
 app.add_typer(qa.app, name="qa")
 app.add_typer(world.app, name="world")
 app.command("reward")(reward.reward)
+app.command("train")(train.train)
+app.command("train-show")(train.train_show)
+app.command("train-page")(train.train_page)
 app.command("plan")(plan.plan)
 app.command("annotate")(annotate.annotate)
 app.command("status")(status.status)

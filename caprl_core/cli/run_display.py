@@ -27,6 +27,9 @@ REDRAWS_PER_S = 4
 class RunDisplay:
     """A `Watcher` that shows what it is told, while entered. Messages go to stderr, results and JSON to stdout."""
 
+    stop_grace_s = 25.0
+    """Seconds a stopped run may take to flush its logs and close its engine; Kubernetes kills after 30 s by default."""
+
     def __init__(self, *, as_json: bool, live: bool, resume: str = "") -> None:
         self._json = as_json
         self._resume = resume

@@ -28,6 +28,7 @@ def open_target(text: str) -> Target:
     from caprl_core.recipe.load import load_any_recipe
     from caprl_core.recipe.qa import QaRecipe
     from caprl_core.recipe.reward import RewardRecipe
+    from caprl_core.recipe.training import TrainingRecipe
     from caprl_core.storage.store import Store
 
     if text.endswith((".yaml", ".yml")):
@@ -39,6 +40,8 @@ def open_target(text: str) -> Target:
             )
         if isinstance(recipe, RewardRecipe):
             raise BadInputError(f"{text} is a reward, which has no dataset; see `caprl reward`")
+        if isinstance(recipe, TrainingRecipe):
+            raise BadInputError(f"{text} trains a captioner, which is no dataset; see `caprl train`")
         return Target(Store(recipe.execution.output, recipe.execution.storage), recipe)
     if "://" not in text and not Path(text).expanduser().is_dir():
         # Opening a local store makes its folder, which is wrong for a mistyped name.

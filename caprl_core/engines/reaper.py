@@ -46,6 +46,8 @@ class Reaper:
         parent = psutil.Process()
         self._helper = subprocess.Popen(  # noqa: S603 - our own module, and two numbers and a mark of our making
             [sys.executable, "-m", "caprl_core.engines.reaper", str(parent.pid), str(parent.create_time()), self.mark],
+            # Without the mark of whoever watches this process: killed along with it, the helper could not do its work.
+            env={name: value for name, value in os.environ.items() if name != MARK},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

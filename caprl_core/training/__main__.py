@@ -4,8 +4,8 @@ import argparse
 import os
 import sys
 
-from caprl_core.cli.exit_codes import ExitCode, exit_code
 from caprl_core.errors import CaprlError
+from caprl_core.exit_codes import ExitCode, exit_code
 from caprl_core.recipe.load import load_training_recipe
 from caprl_core.training.events import print_event
 

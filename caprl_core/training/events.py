@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,4 +12,6 @@ def print_event(event: Mapping[str, Any]) -> None:
     clean = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in event.items()
     }
-    print(json.dumps(clean, ensure_ascii=False), flush=True)
+    # In one piece: launchers run Python unbuffered, and what another process prints could come before the line's end.
+    sys.stdout.write(json.dumps(clean, ensure_ascii=False) + "\n")
+    sys.stdout.flush()

@@ -1,5 +1,6 @@
 """The captioner that learns: loaded from its start or a checkpoint, with adapters or without, and its processor."""
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ def load_policy(recipe: TrainingRecipe, checkpoint: Path | None) -> Policy:
     """
     import torch  # noqa: PLC0415 - seconds to import
     import transformers  # noqa: PLC0415
+    from safetensors import SafetensorError  # noqa: PLC0415
 
     start = policy_source(recipe)
     common: dict[str, Any] = {"trust_remote_code": recipe.execution.trust_remote_code}
@@ -49,26 +51,33 @@ def load_policy(recipe: TrainingRecipe, checkpoint: Path | None) -> Policy:
             # Updates of 1e-6 vanish in the rounding of bfloat16: what learns is float32, the arithmetic need not be.
             dtype=torch.float32,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, with the names
             **({} if whole else common),
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise BadInputError(f"policy.model: {checkpoint or start} cannot be loaded to be trained: {error}") from error
     if lost := sorted({*found["missing_keys"], *map(str, found["mismatched_keys"])}):
-        raise BadInputError(f"{checkpoint or start}: {len(lost)} weights are not in it, such as {lost[0]}")
+        raise BadInputError(
+            f"{checkpoint or start}: {len(lost)} weights are not in it, or of another shape, such as {lost[0]}"
+        )
     model.config._name_or_path = start
     if recipe.policy.vision == "stays":
         for name, weight in model.named_parameters():
             weight.requires_grad_(name.startswith(_LANGUAGE))
-    return Policy(model, processor, None if recipe.policy.lora is None else _adapters(recipe.policy.lora))
+    lora = recipe.policy.lora
+    return Policy(model, processor, None if lora is None else _adapters(lora, recipe.policy.vision))
 
 
-def _adapters(lora: LoraRecipe) -> Any:
+def _adapters(lora: LoraRecipe, vision: str) -> Any:
     from peft import LoraConfig  # noqa: PLC0415
+
+    language = "|".join(map(re.escape, _LANGUAGE))
 
     return LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft divides it by the rank: any number does
+        lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
+        exclude_modules=rf"(?!{language}).*" if vision == "stays" else None,
         task_type="CAUSAL_LM",
     )

@@ -76,7 +76,7 @@ class Run:
 
     def __init__(self, folder: Path, output: str | None = None) -> None:
         self.work = folder / "work"
-        document = yaml.safe_load((ROOT / "configs/grpo-world.yaml").read_text())
+        document = yaml.safe_load((ROOT / "configs/grpo-world.yaml").read_text()) | {"steps": 60}
         document["execution"] |= {"output": output or str(self.work), "work": str(self.work) if output else None}
         self.config = folder / "recipe.yaml"
         self.config.write_text(yaml.safe_dump(document))

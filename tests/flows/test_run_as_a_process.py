@@ -207,7 +207,12 @@ def prefect(api: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-DEPLOYED = {"caption-dataset": "caprl-2m", "retry-rejected": "caprl-2m", "curate-qa": "qa-75k"}
+DEPLOYED = {
+    "caption-dataset": "caprl-2m",
+    "retry-rejected": "caprl-2m",
+    "curate-qa": "qa-75k",
+    "train-captioner": "grpo-qwen2.5-vl-3b",
+}
 
 
 def test_the_deployments_and_the_automation_are_taken_by_a_server(prefect_api: str) -> None:
