@@ -75,7 +75,7 @@ def show(
 
 @app.command("schema")
 def schema(
-    kind: Annotated[Literal["caption", "qa", "reward"], typer.Option(help="Kind of recipe.")] = "caption",
+    kind: Annotated[Literal["caption", "qa", "reward", "training"], typer.Option(help="Kind of recipe.")] = "caption",
     as_json: JsonOption = False,
 ) -> None:
     """List every field of a recipe with its default, its unit, and whether it is identity (`--json`: JSON Schema)."""
@@ -83,8 +83,14 @@ def schema(
     from caprl_core.recipe.models import CaptionRecipe, Strict
     from caprl_core.recipe.qa import QaRecipe
     from caprl_core.recipe.reward import RewardRecipe
+    from caprl_core.recipe.training import TrainingRecipe
 
-    kinds: dict[str, type[Strict]] = {"caption": CaptionRecipe, "qa": QaRecipe, "reward": RewardRecipe}
+    kinds: dict[str, type[Strict]] = {
+        "caption": CaptionRecipe,
+        "qa": QaRecipe,
+        "reward": RewardRecipe,
+        "training": TrainingRecipe,
+    }
     model = kinds[kind]
     if as_json:
         typer.echo(json.dumps(model.model_json_schema(), indent=2))

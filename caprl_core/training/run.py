@@ -44,8 +44,8 @@ def train(recipe: TrainingRecipe, tell: Tell) -> bool:
     state = PartialState(cpu=not torch.cuda.is_available())
     if state.num_processes != recipe.execution.processes:
         raise BadInputError(
-            f"execution.processes is {recipe.execution.processes}, and {state.num_processes} were started: a step would "
-            "have another number of captions. Check execution.accelerate_config, or what launched this"
+            f"execution.processes is {recipe.execution.processes}, and {state.num_processes} were started: a step "
+            "would have another number of captions. Check execution.accelerate_config, or what launched this"
         )
     work = Path(recipe.execution.work or recipe.execution.output)
     mirror = Mirror(recipe, work) if recipe.execution.work not in (None, recipe.execution.output) else None
