@@ -110,4 +110,4 @@ def drawn(make: Callable[[Pen], T], size: int = BYTES) -> st.SearchStrategy[T]:
     sizes = st.integers(0, 4 * size).map(lambda drawn_size: min(drawn_size, size))
     # Not an integer: nearly half of Hypothesis's integers of 64 bits are below 65,536.
     seeds = st.binary(min_size=8, max_size=8)
-    return st.builds(lambda size, seed: make(Pen(Random(seed).randbytes(size))), sizes, seeds)
+    return st.tuples(sizes, seeds).map(lambda pair: make(Pen(Random(pair[1]).randbytes(pair[0]))))
