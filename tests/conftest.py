@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, settings
 
 from caprl_core.world.s3_server import client_environment, s3_server
 
-# `HYPOTHESIS_PROFILE=nightly make test`: as many cases of each property as a night allows.
-# On a busy machine drawing a case may be slow, which is no fault of the property.
-settings.register_profile("nightly", max_examples=100_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+# On a busy machine drawing or checking a case may be slow, which is no fault of the property.
+settings.register_profile("daily", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# `make test-nightly`: as many cases of each property as a night allows; a failure prints the line that repeats it.
+settings.register_profile("nightly", settings.get_profile("daily"), max_examples=100_000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "daily"))
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 

@@ -12,6 +12,8 @@ from caprl_core.qa.question import LETTERS
 HEAD_CHARACTERS, TAIL_CHARACTERS = 2000, 4000
 """Of a longer reply its beginning and its end are read: an answer stands first or last, not in the middle."""
 
+_BRACKETS = "()[]【】"
+"""Of a comparable text: full-width ones have become plain."""
 _ONE = rf"[{LATIN}А-СЕаАВСсвеΑΒ]"
 _LETTER = re.compile(
     rf"(?:(?i:option|choice|letter|选项|選項|вариант)\s{{0,2}})?(?P<open>[(\[（［【])?\s{{0,2}}(?P<letter>{_ONE})[*_`]{{0,3}}"
@@ -86,7 +88,7 @@ def _named(text: str, texts: Sequence[str]) -> int | None:
     said = bare(plain)
     by_text = {place for place, option in enumerate(texts) if option and option == said}
     place = _lettered(plain, texts)
-    if place is not None and (not by_text or place in by_text or len(said) == 1):
+    if place is not None and (not by_text or place in by_text or len(said.strip(_BRACKETS)) == 1):
         return place
     return by_text.pop() if len(by_text) == 1 and len(said) > 0 else None
 

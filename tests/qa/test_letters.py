@@ -3,10 +3,10 @@
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from caprl_core.qa.letters import read_letter
 from caprl_core.qa.question import LETTERS
+from support.pen import Pen, drawn
 
 ANIMALS = ["cat", "dog", "a blue bird", "horse"]
 
@@ -114,6 +114,7 @@ def test_a_text_that_begins_with_a_letter_is_its_option() -> None:
 def test_a_lone_letter_is_a_letter_even_if_it_is_another_options_text() -> None:
     assert read_letter("A", ["B", "A"]) == "A"
     assert read_letter("(A) B", ["B", "A"]) == "A"
+    assert read_letter("(A)", ["(B)", "(A)"]) == "A"
     assert read_letter("(A) A", ["B", "A"]) is None
 
 
@@ -134,19 +135,48 @@ def test_a_reply_of_a_megabyte_is_read_at_its_ends() -> None:
     assert read_letter("(" * 1_000_000, ANIMALS) is None
 
 
-@given(st.text(max_size=200), st.lists(st.text(max_size=12), max_size=9))
-def test_any_reply_gives_a_letter_that_was_offered_or_none(reply: str, options: list[str]) -> None:
+DRESSES = ("{}", "({})", "{})", "{}.", "**{}**", "The answer is {}.", "Answer: {}", "\\boxed{{{}}}")
+OPTIONS_SAY = (
+    *ANIMALS,
+    *"ABC",
+    "b",
+    "A) cat",
+    "Answer: A",
+    "The answer is B.",
+    "(C)",
+    "A cat",
+    "a dog.",
+    "**dog**",
+    "",
+)
+
+
+def option(pen: Pen) -> str:
+    """A text of at most 20 characters, some of them as answers are worded."""
+    return pen.one_of(OPTIONS_SAY) if pen.below(3) == 2 else pen.text(20)
+
+
+def replied(pen: Pen) -> tuple[str, list[str]]:
+    """A reply of whatever stands in the tables above and in the options, and 0 to 9 options."""
+    options = [option(pen) for _ in range(pen.below(len(LETTERS) + 1))]
+    said = pen.soup((*C_NAMED, *NOTHING_NAMED, *options, *options, *options), 6)
+    return said if pen.below(3) else pen.text(200), options
+
+
+def lettered(pen: Pen) -> tuple[str, int, list[str]]:
+    """A dress for a letter, which of the options it names, and 2 to 6 options."""
+    dress, count = pen.one_of(DRESSES), pen.between(2, 6)
+    return dress, pen.below(count), [option(pen) for _ in range(count)]
+
+
+@given(drawn(replied, 400))
+def test_any_reply_gives_a_letter_that_was_offered_or_none(case: tuple[str, list[str]]) -> None:
+    reply, options = case
     letter = read_letter(reply, options)
     assert letter is None or letter in LETTERS[: len(options)]
 
 
-@given(
-    st.lists(st.text(min_size=1, max_size=20), min_size=2, max_size=6),
-    st.data(),
-    st.sampled_from(["{}", "({})", "{})", "{}.", "**{}**", "The answer is {}.", "Answer: {}", "\\boxed{{{}}}"]),
-)
-def test_a_letter_in_any_dress_is_read_whatever_the_options_say(
-    options: list[str], data: st.DataObject, dress: str
-) -> None:
-    place = data.draw(st.integers(0, len(options) - 1))
+@given(drawn(lettered, 200))
+def test_a_letter_in_any_dress_is_read_whatever_the_options_say(case: tuple[str, int, list[str]]) -> None:
+    dress, place, options = case
     assert read_letter(dress.format(LETTERS[place]), options) == LETTERS[place]

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import dataclass, replace
 from math import factorial
 
 from hypothesis import given
@@ -10,28 +11,43 @@ from hypothesis import strategies as st
 
 from caprl_core.qa.present import presented, prompt_with
 from caprl_core.qa.question import Question
-from caprl_core.qa.rotation import EXTRA, order_of, order_text, rotations
-
-COUNTS = st.integers(0, 64)
-SEEDS = st.integers(0, 2**31)
-IDS = st.text("0123456789abcdef", min_size=20, max_size=20)
-TEXTS = st.text(min_size=1, max_size=20)
+from caprl_core.qa.rotation import EXTRA, Order, order_of, order_text, rotations
+from support.pen import Pen, drawn
 
 
-@st.composite
-def questions(draw) -> Question:
-    options = draw(st.lists(TEXTS, min_size=2, max_size=6, unique=True))
-    return Question(draw(TEXTS), tuple(options), draw(st.integers(0, len(options) - 1)))
+@dataclass(frozen=True)
+class Asked:
+    """What decides a question's orders."""
+
+    question: Question
+    name: str
+    count: int
+    seed: int
+
+    def rotations(self, *, extra: bool) -> list[Order]:
+        return rotations(self.question, self.name, self.count, self.seed, extra)
+
+
+def asked(pen: Pen) -> Asked:
+    """A question of any texts with a name of 20 hex digits, 0 to 64 rotations and a seed."""
+    name, count, seed = f"{pen.below(16**20):020x}", pen.below(65), pen.below(2**31 + 1)
+    options = dict.fromkeys(pen.some_text(20) for _ in range(pen.between(2, 6)))
+    if len(options) < 2:
+        options["another"] = None
+    return Asked(Question(pen.some_text(20), tuple(options), pen.below(len(options))), name, count, seed)
+
+
+ASKED = drawn(asked, 200)
 
 
 def four(gold: int = 2) -> Question:
     return Question("What stands on the hill?", ("a mill", "a barn", "a church", "a mast"), gold)
 
 
-@given(questions(), IDS, COUNTS, SEEDS, st.booleans())
-def test_every_order_shows_every_option_once_and_the_extra_one_last(question, name, count, seed, extra) -> None:
-    orders = rotations(question, name, count, seed, extra)
-    assert len(orders) == count
+@given(ASKED, st.booleans())
+def test_every_order_shows_every_option_once_and_the_extra_one_last(asked: Asked, extra: bool) -> None:
+    question, orders = asked.question, asked.rotations(extra=extra)
+    assert len(orders) == asked.count
     for order in orders:
         assert (order[-1] == EXTRA) == extra
         shown = presented(question, order, "neither" if extra else None)
@@ -41,32 +57,33 @@ def test_every_order_shows_every_option_once_and_the_extra_one_last(question, na
         assert order_of(order_text(order)) == order
 
 
-@given(questions(), IDS, COUNTS, SEEDS)
-def test_the_gold_stands_in_each_position_equally_often(question, name, count, seed) -> None:
-    size = len(question.options)
-    places = Counter(order.index(question.gold) for order in rotations(question, name, count, seed, extra=False))
+@given(ASKED)
+def test_the_gold_stands_in_each_position_equally_often(asked: Asked) -> None:
+    size, count = len(asked.question.options), asked.count
+    places = Counter(order.index(asked.question.gold) for order in asked.rotations(extra=False))
     assert all(count // size <= places[place] <= -(-count // size) for place in range(size))
 
 
-@given(questions(), IDS, COUNTS, SEEDS)
-def test_no_order_comes_twice_before_all_have_come(question, name, count, seed) -> None:
-    orders = rotations(question, name, count, seed, extra=False)
-    assert len(set(orders)) == min(count, factorial(len(question.options)))
+@given(ASKED)
+def test_no_order_comes_twice_before_all_have_come(asked: Asked) -> None:
+    orders = asked.rotations(extra=False)
+    assert len(set(orders)) == min(asked.count, factorial(len(asked.question.options)))
     # Beyond that the repetitions are spread evenly.
     times = Counter(orders).values()
     assert not times or max(times) - min(times) <= 1
 
 
-@given(questions(), IDS, COUNTS, COUNTS, SEEDS, st.booleans())
-def test_a_longer_list_begins_with_the_shorter_one(question, name, one, other, seed, extra) -> None:
-    short, long = sorted((one, other))
-    assert rotations(question, name, long, seed, extra)[:short] == rotations(question, name, short, seed, extra)
+@given(ASKED, st.integers(0, 64), st.booleans())
+def test_a_longer_list_begins_with_the_shorter_one(asked: Asked, other: int, extra: bool) -> None:
+    one = asked.rotations(extra=extra)
+    two = replace(asked, count=other).rotations(extra=extra)
+    short, long = sorted((one, two), key=len)
+    assert long[: len(short)] == short
 
 
-@given(questions(), IDS, SEEDS)
-def test_both_branches_are_asked_in_the_same_orders(question, name, seed) -> None:
-    bare = rotations(question, name, 8, seed, extra=False)
-    assert [order[:-1] for order in rotations(question, name, 8, seed, extra=True)] == bare
+@given(ASKED)
+def test_both_branches_are_asked_in_the_same_orders(asked: Asked) -> None:
+    assert [order[:-1] for order in asked.rotations(extra=True)] == asked.rotations(extra=False)
 
 
 def test_fewer_rotations_than_options_favour_no_position() -> None:

@@ -66,6 +66,8 @@ def parse_block(text: str, *, cut: bool) -> ParsedBlock:
     else:
         *lines, rest = LINE_ENDS.split(text, maxsplit=MOST_LINES)
         beyond = len(lines) == MOST_LINES and bool(rest.strip())
+        if cut and not beyond and classified(rest).kind is Kind.RULE:
+            rest = ""  # perhaps the beginning of a text: it closes nothing
         pieces = Scanner(lines if beyond else [*lines, rest]).pieces()
         entries = list(_entries(pieces, cut=cut and not beyond))
         if beyond:
@@ -116,7 +118,11 @@ def _entries(pieces: list[Piece], *, cut: bool) -> Iterator[Entry]:
         preamble, draft = _without_preamble(piece)
         if (entry := _remainder(preamble)) is not None:
             yield entry
-        entry = Entry(settled(draft), "\n".join(piece.raw))
+        found = settled(draft)
+        if own_cut and isinstance(found, Question) and not draft.answers and not piece.tail:
+            # A mark of right or an answer within a line: more options, or the rest of this one, may have been to come.
+            found = Fault(QuestionReason.NO_ANSWER, "no line with the answer")
+        entry = Entry(found, "\n".join(piece.raw))
         tail = ["\n".join(paragraph) for paragraph in piece.tail]
         refused = isinstance(entry.found, Fault)
         yield _as_cut(entry) if own_cut and refused else entry

@@ -105,10 +105,11 @@ def without_labels(choices: Sequence[str]) -> tuple[Option, ...]:
 
 def _with_inline_parts(draft: Draft) -> Draft:
     """Options and answers that stand within other lines are moved to where they belong."""
-    options: list[Option] = []
-    for number, option in enumerate(draft.options):
-        after = draft.options[number + 1].label if number + 1 < len(draft.options) else None
-        options += _split(option, after)
+    following = [option.label for option in draft.options[1:]]
+    parts = [_split(option, after) for option, after in zip(draft.options, [*following, None], strict=False)]
+    if len(parts) > 1 and all(len(part) == 1 for part in parts[:-1]):
+        parts[-1] = [draft.options[-1]]  # where the other lines hold one option each, "D) Robert E. Lee" is one too
+    options = [option for part in parts for option in part]
     stem = draft.stem
     if not options:
         stem, options = _from_stem(stem)

@@ -54,8 +54,9 @@ def latin(label: str) -> str:
 
 def places(label: str) -> set[int]:
     """Places, counted from 0, that a label can stand for in some series; empty for what is no label."""
-    found = {family.index(folded(label)) for family in FAMILIES if folded(label) in family}
-    return found | ({FAMILIES[0].index(latin(label))} if latin(label) in FAMILIES[0] else set())
+    own, twin = folded(label), latin(label)
+    found = {family.index(own) for family in FAMILIES if own in family}
+    return found | ({FAMILIES[0].index(twin)} if twin in FAMILIES[0] else set())
 
 
 def is_first(label: str) -> bool:

@@ -33,9 +33,9 @@ def unwrapped(text: str) -> str:
     for _ in range(3):
         before = text
         for mark in _MARKS:
-            inner = text[len(mark) : -len(mark)]
-            if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark) and mark not in inner:
-                text = stripped(inner)
+            if text.startswith(mark) and text.endswith(mark) and len(text) > 2 * len(mark):
+                inner = text[len(mark) : -len(mark)]
+                text = text if mark in inner else stripped(inner)
         if text == before:
             break
     if text.count("**") == 1 and len(text) > 2:
