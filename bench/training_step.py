@@ -133,7 +133,7 @@ class Split(TrainerCallback):
 def main() -> None:
     arguments = options(__doc__).parse_args()
     report = Report("training_step", METHOD, quick=arguments.quick, packages=("torch", "transformers", "trl"))
-    steps, turns = (4, 1) if arguments.quick else (22, 4)
+    steps, turns = (4, 1) if arguments.quick else (14, 3)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         recipe = recipe_in(folder, steps, 3e-4)
