@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,13 @@ from caprl_core.qa.question import Question
 from caprl_core.recipe.training import TrainingRecipe
 from caprl_core.reward.score import CaptionToScore, Score
 from caprl_core.training.arguments import CHECKPOINTS, training_arguments
-from caprl_core.training.checkpoints import is_whole, newest_checkpoint, step_of
+from caprl_core.training.checkpoints import (
+    best_step,
+    newest_checkpoint,
+    remove_half_written,
+    step_of,
+    whole_checkpoints,
+)
 from caprl_core.training.collapse import CollapseWatch
 from caprl_core.training.curve import HELD_OUT, METRICS, cut_after, read_lines
 from caprl_core.training.exporting import export_captioner
@@ -24,6 +31,8 @@ from caprl_core.training.task import task_dataset
 
 Tell = Callable[[dict[str, Any]], None]
 """Told each event of the run; see docs/training.md."""
+BARRIER = timedelta(hours=6)
+"""What the other processes wait while the main one exports or mirrors; 10 minutes, NCCL's own limit, are soon over."""
 
 
 def train(recipe: TrainingRecipe, tell: Tell) -> bool:
@@ -41,7 +50,7 @@ def train(recipe: TrainingRecipe, tell: Tell) -> bool:
     flag.install()
     if recipe.execution.threads is not None:
         torch.set_num_threads(recipe.execution.threads)
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=BARRIER)
     if state.num_processes != recipe.execution.processes:
         raise BadInputError(
             f"execution.processes is {recipe.execution.processes}, and {state.num_processes} were started: a step "
@@ -58,6 +67,7 @@ def train(recipe: TrainingRecipe, tell: Tell) -> bool:
     step = 0 if checkpoint is None else step_of(checkpoint)
     if state.is_main_process:
         begin_record(recipe, work, *sets, state.num_processes)
+        remove_half_written(work / CHECKPOINTS)
         write_watched(recipe, work, sets[1])
         for name in (METRICS, HELD_OUT):
             cut_after(work / name, -1 if checkpoint is None else step)
@@ -70,6 +80,8 @@ def train(recipe: TrainingRecipe, tell: Tell) -> bool:
             write_stopped(work, step, stopped)
             if stopped is not None:
                 tell({"event": "stopped", "step": step, **stopped._asdict()})
+            if mirror is not None:
+                mirror.push_records()
     ended = stopped is None or stopped.reason != "signal"
     if ended and state.is_main_process:
         _finish(run)
@@ -90,6 +102,8 @@ def _trained(
     run: _Run, sets: tuple[TaughtSet, TaughtSet], checkpoint: Path | None, flag: Any
 ) -> tuple[int, Stop | None]:
     """The step it came to, and why it stopped there (None: at its end)."""
+    from transformers import PrinterCallback  # noqa: PLC0415
+
     from caprl_core.training.recorder import Recorder  # noqa: PLC0415 - imports trl
     from caprl_core.training.stopping import RunWatch  # noqa: PLC0415
     from caprl_core.training.trainer import CaptionTrainer  # noqa: PLC0415
@@ -139,6 +153,7 @@ def _trained(
         saved=saved,
         accelerator=trainer.accelerator,
     )
+    trainer.remove_callback(PrinterCallback)  # standard output is for our events
     trainer.add_callback(watch)
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -192,10 +207,5 @@ def _chosen(recipe: TrainingRecipe, work: Path) -> Path:
         raise BadInputError(f"{folder}: no whole checkpoint to export")
     if recipe.evaluation.export == "last":
         return last
-    known = [
-        (line["reward"], line["step"])
-        for line in read_lines(work / HELD_OUT)
-        if line.get("reward") is not None and is_whole(folder / f"checkpoint-{line['step']}")
-    ]
-    # Of equal rewards the later one.
-    return folder / f"checkpoint-{max(known)[1]}" if known else last
+    best = best_step(read_lines(work / HELD_OUT), whole_checkpoints(folder))
+    return last if best is None else folder / f"checkpoint-{best}"

@@ -63,6 +63,10 @@ class RunWatch(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         """Whether a signal stopped the run: it is to be resumed."""
         return self.stopped is not None and self.stopped.reason == "signal"
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A checkpoint brings along the rhythm it was written in; the recipe's is what counts."""
+        state.compute_steps(args, state.max_steps)
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """A step has been logged."""
         if self._recorder is None or logs is None:
