@@ -28,6 +28,8 @@ class SeededSampling:
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """The scores whose largest entries are the draws."""
         scores = scores.float().clone()
+        # Of rows that are greedy the noise stays 1, whose logarithm is nothing.
+        noise = torch.ones_like(scores)
         for row, (sampling, generator) in enumerate(zip(self._samplings, self._generators, strict=True)):
             logits = scores[row]
             if sampling.repetition_penalty != 1.0:
@@ -36,11 +38,11 @@ class SeededSampling:
                 factor = sampling.repetition_penalty
                 logits[seen] = torch.where(penalised > 0, penalised / factor, penalised * factor)
             if sampling.temperature > 0:
-                logits /= sampling.temperature
+                if sampling.temperature != 1.0:
+                    logits /= sampling.temperature
                 _keep_likeliest(logits, sampling)
-                noise = torch.empty_like(logits).exponential_(generator=generator)
-                logits -= noise.log()
-        return scores
+                noise[row].exponential_(generator=generator)
+        return scores - noise.log_()
 
 
 def _keep_likeliest(logits: Any, sampling: Sampling) -> None:
