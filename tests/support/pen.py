@@ -1,7 +1,6 @@
-"""Texts and choices made from a seed and a size: drawing them one by one costs several times what a parser does."""
+"""Texts and choices made from one draw of bytes: drawing them one by one costs several times what a parser does."""
 
 from collections.abc import Callable, Iterable, Sequence
-from random import Random
 from typing import TypeVar
 
 from hypothesis import strategies as st
@@ -49,7 +48,7 @@ TABLES = tuple(map(table, (PLAIN, MARKS, HARD, WORDS)))
 class Pen:
     """Chooses by the bytes it is given; where they end it takes the first of everything.
 
-    So fewer bytes make shorter and plainer texts, which is how Hypothesis shrinks them.
+    So fewer and smaller bytes make shorter and plainer texts, which is how Hypothesis shrinks them.
     """
 
     def __init__(self, choices: bytes) -> None:
@@ -107,7 +106,11 @@ class Pen:
 
 def drawn(make: Callable[[Pen], T], size: int = BYTES) -> st.SearchStrategy[T]:
     """What `make` writes with a pen of 0 to so many bytes, in three of four cases all of them."""
-    sizes = st.integers(0, 4 * size).map(lambda drawn_size: min(drawn_size, size))
-    # Not an integer: nearly half of Hypothesis's integers of 64 bits are below 65,536.
-    seeds = st.binary(min_size=8, max_size=8)
-    return st.tuples(sizes, seeds).map(lambda pair: make(Pen(Random(pair[1]).randbytes(pair[0]))))
+
+    @st.composite
+    def written(draw: st.DrawFn) -> T:
+        count = min(size, draw(st.integers(0, 4 * size)))
+        # Of a fixed size: Hypothesis chooses other sizes byte by byte, mostly small ones.
+        return make(Pen(draw(st.binary(min_size=count, max_size=count))))
+
+    return written()

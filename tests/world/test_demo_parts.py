@@ -1,4 +1,4 @@
-"""The demo's parts: pictures that decode, oddities that do not, a server that forgets, a recipe that is valid."""
+"""What the demo is made of: pictures that decode, oddities that do not, a server that forgets."""
 
 import io
 import os
@@ -10,12 +10,9 @@ import pytest
 from PIL import Image
 
 from caprl_core.data.images import prepare_image
-from caprl_core.data.sources import open_source
 from caprl_core.errors import ObjectExistsError, SampleFailedError
-from caprl_core.recipe.load import load_recipe
 from caprl_core.recipe.models import ImageRecipe, StorageExecution
 from caprl_core.storage.store import Store
-from caprl_core.world.demo_files import SHARD_SAMPLES, write_demo_files
 from caprl_core.world.pictures import draw_picture, hostile_files, write_pictures
 from caprl_core.world.s3_server import client_environment, make_bucket, s3_server
 
@@ -80,17 +77,3 @@ def test_the_environment_of_a_client_names_no_other_server() -> None:
     assert made["AWS_ENDPOINT_URL"] == "http://here"
     assert made["HOME"] == "/root"
     assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN"} & made.keys()
-
-
-def test_the_demos_recipe_is_valid_and_its_records_are_all_read(tmp_path: Path) -> None:
-    files = write_demo_files(
-        tmp_path, count=10, dataset=str(tmp_path / "out"), endpoint="http://127.0.0.1:1", engine="transformers"
-    )
-    recipe = load_recipe(files.recipe)
-    assert recipe.dataset.shard_samples == SHARD_SAMPLES
-    assert recipe.execution.engine.kind == "transformers"
-    assert not recipe.checks.truncation, "random weights write to the limit"
-    records = list(open_source(recipe.sources[0], recipe.execution.storage).records())
-    assert len(records) == files.records == 10 + 6
-    assert all(record.caption for record in records)
-    assert (files.model / "model.safetensors").exists()
