@@ -68,11 +68,15 @@ KEYS = ("question", "options", "choices", "answer", "answer_index", "A", "B")
 
 
 def json_value(pen: Pen, depth: int = 3) -> Any:
-    """Anything that JSON can say, lists and objects nested so deep, most objects with the keys of a question."""
-    kind = pen.below(10 if depth else 7)
+    """Anything that JSON can say, lists and objects nested so deep; objects have keys of questions, some all."""
+    kind = pen.below(12 if depth else 7)
     if kind >= 7:
         inner = [json_value(pen, depth - 1) for _ in range(pen.below(5))]
-        return inner if kind == 7 else {pen.one_of(KEYS): value for value in inner}
+        if kind < 9:
+            return inner
+        if kind < 11:
+            return {pen.one_of(KEYS): value for value in inner}
+        return {"question": pen.text(8), pen.one_of(KEYS[1:3]): inner, pen.one_of(KEYS[3:5]): json_value(pen, 0)}
     if kind >= 4:
         return pen.one_of(WORDS) if kind == 4 else pen.text(8)
     if kind == 3:
