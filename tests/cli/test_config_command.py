@@ -84,7 +84,7 @@ def test_show_identity_names_no_place() -> None:
 def test_show_as_json_carries_recipe_identity_and_fingerprint() -> None:
     shown = json.loads(caprl("config", "show", "--json", DEMO).stdout)
     assert shown["fingerprint"] == fingerprint(shown["identity"])
-    assert shown["recipe"]["execution"]["engine"]["kind"] == "vllm"
+    assert shown["recipe"]["execution"]["engine"]["kind"] == "transformers"
 
 
 def test_show_of_a_bad_recipe_ends_with_2_and_no_traceback(bad_recipe: Path) -> None:
