@@ -104,7 +104,7 @@ def test_every_rollout_is_kept_with_its_questions_and_answers(trained: Trained) 
     rows = pq.read_table(trained.folder / "rollouts" / "step-000001.parquet").to_pylist()
     assert [row["rollout"] for row in rows] == [0, 1, 2, 3] * 4
     for row in rows:
-        assert len(row["draws"]) == 4 or (row["truncated"] and not row["draws"])
+        assert len(row["draws"]) == 8 or (row["truncated"] and not row["draws"])
         right = 0
         for draw in row["draws"]:
             assert draw["options"][-1] == "cannot answer"
@@ -112,7 +112,7 @@ def test_every_rollout_is_kept_with_its_questions_and_answers(trained: Trained) 
             assert (draw["outcome"] == "right") == (draw["letter"] == draw["gold"])
             right += draw["outcome"] == "right"
         if row["draws"]:
-            assert row["accuracy"] == right / 4
+            assert row["accuracy"] == right / 8
     held_out = pq.read_table(trained.folder / "held_out" / f"step-{STEPS:06d}.parquet")
     assert held_out.column("advantage").null_count == len(held_out) == 6
 
