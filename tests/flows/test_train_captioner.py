@@ -133,9 +133,9 @@ def test_a_registered_captioner_is_found_and_nothing_is_trained(trained: Trained
 
 def test_another_recipe_is_refused_before_anything_is_trained(trained: Trained, tmp_path: Path) -> None:
     other = tmp_path / "recipe.yaml"
-    other.write_text(trained.config.read_text().replace("kl: 0.02", "kl: 0.5"))
+    other.write_text(trained.config.read_text().replace("kl: 0.2", "kl: 0.5"))
     logged = (trained.work / "training.log").read_bytes()
-    with pytest.raises(IdentityMismatchError, match=r"grpo\.kl: 0\.5 here, 0\.02 there"):
+    with pytest.raises(IdentityMismatchError, match=r"grpo\.kl: 0\.5 here, 0\.2 there"):
         train_captioner(str(other))
     assert (trained.work / "training.log").read_bytes() == logged
 
