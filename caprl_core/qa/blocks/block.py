@@ -66,8 +66,8 @@ def parse_block(text: str, *, cut: bool) -> ParsedBlock:
     else:
         *lines, rest = LINE_ENDS.split(text, maxsplit=MOST_LINES)
         beyond = len(lines) == MOST_LINES and bool(rest.strip())
-        if cut and not beyond and classified(rest).kind is Kind.RULE:
-            rest = ""  # perhaps the beginning of a text: it closes nothing
+        if cut and not beyond and _begins_a_text(rest):
+            rest = ""  # it closes nothing
         pieces = Scanner(lines if beyond else [*lines, rest]).pieces()
         entries = list(_entries(pieces, cut=cut and not beyond))
         if beyond:
@@ -135,6 +135,12 @@ def _entries(pieces: list[Piece], *, cut: bool) -> Iterator[Entry]:
                 yield _as_cut(Entry(Fault(QuestionReason.CUT, ""), paragraph))
             elif (left := _remainder(paragraph)) is not None:
                 yield left
+
+
+def _begins_a_text(line: str) -> bool:
+    """A last line that a cut may have left of a text: a rule of `- a mark`, a bare number of `10:30 in the morning`."""
+    found = classified(line)
+    return found.kind is Kind.RULE or (found.kind is Kind.NUMBER and not found.strong and not found.text)
 
 
 def _as_cut(entry: Entry) -> Entry:

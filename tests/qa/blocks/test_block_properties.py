@@ -140,6 +140,7 @@ BEGUN = "#### 1. **Which car is red?**\n   - A) the left one\n"
 @given(drawn(cut_short))
 @example(([], f"{BEGUN}   - B) the right one ✓"))  # a third option was to come
 @example(([], f"{BEGUN}   - B) a sign with the text\n---"))  # ends or not: a rule, or the second line
+@example(([], f"{BEGUN}   - B) a clock\n10:"))  # a question 10, or the beginning of `10:30`
 def test_a_cut_anywhere_costs_at_most_the_last_question(block: tuple[list[Question], str]) -> None:
     written, text = block
     found = parse_block(text, cut=True)
