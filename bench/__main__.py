@@ -17,6 +17,8 @@ NAMES = (
     "reward",
     "training_step",
     "learning",
+    "paired",
+    "export",
 )
 
 

@@ -10,7 +10,13 @@ from caprl_core.cli.run_display import RunDisplay
 from caprl_core.cli.training_display import TrainingDisplay
 from caprl_core.errors import CaprlError
 from caprl_core.exit_codes import MEANINGS, exit_code
-from caprl_core.recipe.load import load_qa_recipe, load_recipe, load_training_recipe
+from caprl_core.recipe.load import (
+    load_factory_recipe,
+    load_prism_recipe,
+    load_qa_recipe,
+    load_recipe,
+    load_training_recipe,
+)
 from flows.training_watching import TRAINING_WATCHER
 
 
@@ -41,6 +47,48 @@ def curate_qa_command(arguments: list[str] | None = None) -> NoReturn:
     options = parser.parse_args(arguments)
     parameters = {"config": options.config, "output": options.output, "stages": options.stage}
     _run("flows.curate_qa", "curate_qa", parameters, options, load_qa_recipe)
+
+
+def evaluate_captions_command(arguments: list[str] | None = None) -> NoReturn:
+    """`python -m flows.evaluate_captions`; ends the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.evaluate_captions",
+        description="Evaluate captions as a recipe says, or what is left of it.",
+        epilog=_codes(),
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="recipe file (YAML)")
+    parser.add_argument("--output", metavar="URI", help="folder or s3:// prefix instead of the recipe's")
+    parser.add_argument(
+        "--stage", action="append", choices=("captions", "judge", "score"), help="only this stage; repeatable"
+    )
+    parser.add_argument("--captions", metavar="URI", help="judge this file of captions instead")
+    parser.add_argument("--captions-name", metavar="NAME", help="whose they are; default: the file's name")
+    parser.add_argument(
+        "--match", choices=("path", "name", "stem", "id"), default="path", help="how the file names its images"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON lines on standard output")
+    options = parser.parse_args(arguments)
+    parameters = {"config": options.config, "output": options.output, "stages": options.stage}
+    if options.captions is not None:
+        name = options.captions_name or options.captions.rstrip("/").rpartition("/")[2]
+        parameters["captions"] = {"name": name, "uri": options.captions, "match": options.match}
+    _run("flows.evaluate_captions", "evaluate_captions", parameters, options, load_prism_recipe)
+
+
+def build_factory_command(arguments: list[str] | None = None) -> NoReturn:
+    """`python -m flows.build_factory`; ends the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.build_factory",
+        description="Curate, train, annotate, verify, evaluate, and publish what is not worse; or what is left of it.",
+        epilog=_codes(),
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="recipe file (YAML)")
+    parser.add_argument("--json", action="store_true", help="print JSON lines on standard output")
+    options = parser.parse_args(arguments)
+    module = "flows.build_factory"
+    display = TrainingDisplay(as_json=options.json, live=sys.stderr.isatty(), resume=_resume(module))
+    TRAINING_WATCHER.set(display.training)
+    _run(module, "build_factory", {"config": options.config}, options, load_factory_recipe, display=display)
 
 
 def train_captioner_command(arguments: list[str] | None = None) -> NoReturn:
@@ -75,6 +123,28 @@ def retry_rejected_command(arguments: list[str] | None = None) -> NoReturn:
         "max_shards": options.max_shards,
     }
     _run("flows.retry_rejected", "retry_rejected", parameters, options)
+
+
+def resume_failed_command(arguments: list[str] | None = None) -> NoReturn:
+    """`python -m flows.resume_failed`; ends the process."""
+    parser = _parser(
+        "flows.resume_failed", "Find from the bucket what is missing, quarantined or rejected, and run just that."
+    )
+    parser.add_argument(
+        "--reason", action="append", metavar="REASON", help="only samples rejected for this reason; repeatable"
+    )
+    parser.add_argument(
+        "--max-revisions", type=_positive, default=3, metavar="N", help="times a shard's rejected samples are redone"
+    )
+    options = parser.parse_args(arguments)
+    parameters = {
+        "config": options.config,
+        "output": options.output,
+        "reasons": options.reason,
+        "max_revisions": options.max_revisions,
+        "max_shards": options.max_shards,
+    }
+    _run("flows.resume_failed", "resume_failed", parameters, options)
 
 
 def _parser(module: str, description: str) -> argparse.ArgumentParser:

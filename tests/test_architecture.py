@@ -25,6 +25,7 @@ LAYERS: dict[str, int] = {
     "training": 4,
     "prism": 4,
     "pretraining": 4,
+    "factory": 4,
     "export": 4,
     "report": 4,
     "doctor": 4,

@@ -11,12 +11,14 @@ import typer
 
 from caprl_core.cli import (
     annotate,
+    build,
     card,
     config,
     doctor,
     download,
     export,
     plan,
+    prism,
     qa,
     release,
     reward,
@@ -43,6 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(config.app, name="config")
 app.add_typer(qa.app, name="qa")
+app.add_typer(prism.app, name="prism")
 app.add_typer(world.app, name="world")
 app.command("reward")(reward.reward)
 app.command("train")(train.train)
@@ -52,6 +55,7 @@ app.command("plan")(plan.plan)
 app.command("annotate")(annotate.annotate)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)
+app.command("resume-failed")(annotate.resume_failed)
 app.command("retry-rejected")(annotate.retry_rejected)
 app.command("release")(release.release)
 app.command("sweep")(sweep.sweep)
@@ -59,6 +63,7 @@ app.command("urls")(urls.urls)
 app.command("export")(export.export)
 app.command("download")(download.download)
 app.command("card")(card.card)
+app.command("build")(build.build)
 app.command("doctor")(doctor.doctor)
 
 

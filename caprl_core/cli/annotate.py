@@ -1,4 +1,4 @@
-"""`caprl annotate` and `caprl retry-rejected`: become the process that runs the flow."""
+"""`caprl annotate`, `caprl resume-failed` and `caprl retry-rejected`: become the process that runs the flow."""
 
 from typing import Annotated
 
@@ -37,6 +37,29 @@ def retry_rejected(
     known_reasons(reason or [])
     chosen = [word for name in reason or [] for word in ("--reason", name)]
     become("flows.retry_rejected", ["--config", recipe, *chosen, *_common(output, max_shards, as_json)])
+
+
+def resume_failed(
+    recipe: RecipeArgument,
+    *,
+    reason: Annotated[
+        list[str] | None, typer.Option(help="Only samples rejected for this reason; repeatable. Default: all.")
+    ] = None,
+    max_revisions: Annotated[int, typer.Option(min=1, help="Times a shard's rejected samples are redone.")] = 3,
+    output: OutputOption = None,
+    max_shards: MaxShardsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find from the bucket alone what is missing, quarantined or rejected, and run just that.
+
+    What another run is at work on is left to it; when nothing is left it ends at once.
+    """
+    from caprl_core.shards.revise import known_reasons
+
+    known_reasons(reason or [])
+    chosen = [word for name in reason or [] for word in ("--reason", name)]
+    words = ["--config", recipe, *chosen, "--max-revisions", str(max_revisions)]
+    become("flows.resume_failed", words + _common(output, max_shards, as_json))
 
 
 def _common(output: str | None, max_shards: int | None, as_json: bool) -> list[str]:

@@ -75,12 +75,16 @@ def show(
 
 @app.command("schema")
 def schema(
-    kind: Annotated[Literal["caption", "qa", "reward", "training"], typer.Option(help="Kind of recipe.")] = "caption",
+    kind: Annotated[
+        Literal["caption", "qa", "reward", "training", "prism", "factory"], typer.Option(help="Kind of recipe.")
+    ] = "caption",
     as_json: JsonOption = False,
 ) -> None:
     """List every field of a recipe with its default, its unit, and whether it is identity (`--json`: JSON Schema)."""
+    from caprl_core.recipe.factory import FactoryRecipe
     from caprl_core.recipe.fields import walk
     from caprl_core.recipe.models import CaptionRecipe, Strict
+    from caprl_core.recipe.prism import PrismRecipe
     from caprl_core.recipe.qa import QaRecipe
     from caprl_core.recipe.reward import RewardRecipe
     from caprl_core.recipe.training import TrainingRecipe
@@ -90,6 +94,8 @@ def schema(
         "qa": QaRecipe,
         "reward": RewardRecipe,
         "training": TrainingRecipe,
+        "prism": PrismRecipe,
+        "factory": FactoryRecipe,
     }
     model = kinds[kind]
     if as_json:

@@ -25,7 +25,9 @@ class Target(NamedTuple):
 def open_target(text: str) -> Target:
     """Raises `BadInputError` for a recipe that cannot be read, or a folder that is not there."""
     from caprl_core.errors import BadInputError
+    from caprl_core.recipe.factory import FactoryRecipe
     from caprl_core.recipe.load import load_any_recipe
+    from caprl_core.recipe.prism import PrismRecipe
     from caprl_core.recipe.qa import QaRecipe
     from caprl_core.recipe.reward import RewardRecipe
     from caprl_core.recipe.training import TrainingRecipe
@@ -42,6 +44,14 @@ def open_target(text: str) -> Target:
             raise BadInputError(f"{text} is a reward, which has no dataset; see `caprl reward`")
         if isinstance(recipe, TrainingRecipe):
             raise BadInputError(f"{text} trains a captioner, which is no dataset; see `caprl train`")
+        if isinstance(recipe, PrismRecipe):
+            folders = [f"{recipe.execution.output}/{stage}" for stage in ("captions", "judge")]
+            raise BadInputError(
+                f"{text} is an evaluation, whose stages are datasets of their own: {', '.join(folders)}; for its "
+                "scores see `caprl prism report`"
+            )
+        if isinstance(recipe, FactoryRecipe):
+            raise BadInputError(f"{text} is a whole factory; name the recipe of one of its parts")
         return Target(Store(recipe.execution.output, recipe.execution.storage), recipe)
     if "://" not in text and not Path(text).expanduser().is_dir():
         # Opening a local store makes its folder, which is wrong for a mistyped name.

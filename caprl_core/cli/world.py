@@ -27,6 +27,24 @@ def draw(
     typer.echo(json.dumps({"pictures": count, "index": str(index)}) if as_json else f"{count:,} pictures, {index}")
 
 
+@app.command("benchmark")
+def benchmark(
+    out: Annotated[Path, typer.Argument(help="Folder to write into.")],
+    *,
+    count: Annotated[int, typer.Option(min=1, help="Pictures.")] = 96,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same pictures.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a benchmark for `caprl prism`: held-out pictures, true questions, and captions that say everything."""
+    from caprl_core.world.benchmark import write_benchmark
+
+    written = write_benchmark(out, "held_out", count, seed)
+    if as_json:
+        typer.echo(json.dumps({name: str(path) for name, path in written._asdict().items()}))
+        return
+    typer.echo(f"{count:,} pictures in {written.pictures}\nquestions: {written.questions}\ncaptions: {written.perfect}")
+
+
 @app.command("models")
 def models(as_json: JsonOption = False) -> None:
     """List the tiny models that come with the project, and their figures on held-out pictures."""

@@ -2,37 +2,45 @@
 `load_dataset(folder)` works without further arguments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import yaml
 
 from caprl_core.errors import BadInputError
+from caprl_core.export.card_facts import (
+    code,
+    model_facts,
+    reason_lines,
+    refuse_unknown,
+    size_category,
+    source_lines,
+    table,
+)
 from caprl_core.export.features import features_yaml
 from caprl_core.shards.current import current_commits
 from caprl_core.shards.dataset import Dataset
 from caprl_core.storage.commit import CommitRecord
 
-SIZES = (
-    (1_000, "n<1K"),
-    (10_000, "1K<n<10K"),
-    (100_000, "10K<n<100K"),
-    (1_000_000, "100K<n<1M"),
-    (10_000_000, "1M<n<10M"),
-)
-"""The hub's size categories, by rows below."""
 
-
-def dataset_card(dataset: Dataset, stage_fields: pa.Schema, *, licence: str | None = None) -> str:
+def dataset_card(
+    dataset: Dataset,
+    stage_fields: pa.Schema,
+    *,
+    licence: str | None = None,
+    source_licences: Mapping[str, str] | None = None,
+) -> str:
     """The card of what is committed now; write it as README.md beside `shards/`.
 
     `licence` is the hub's identifier of the captions' and images' terms, for example `cc-by-nc-4.0`: it depends on the
-    sources, so there is no default. A revision committed later needs a new card. Raises `BadInputError` for a dataset
-    of a stage on the way to something else, which is not what one publishes.
+    sources, so there is no default; `source_licences` are those of the sources by name. A revision committed later
+    needs a new card. Raises `BadInputError` for a dataset of a stage on the way to something else, which is not what
+    one publishes.
     """
     if dataset.record.stage != "caption":
         raise BadInputError(f"{dataset.store.uri}: a card is for captions; these are rows of {dataset.record.stage!r}")
+    refuse_unknown(dataset, source_licences or {})
     current = current_commits(dataset)
     rows = sum(record.rows for record in current.records)
     header: dict[str, Any] = {"license": licence} if licence else {}
@@ -40,7 +48,7 @@ def dataset_card(dataset: Dataset, stage_fields: pa.Schema, *, licence: str | No
         "pretty_name": dataset.record.name,
         "task_categories": ["image-to-text"],
         "tags": ["webdataset", "caprl"],
-        "size_categories": [next((name for limit, name in SIZES if rows < limit), "n>10M")],
+        "size_categories": [size_category(rows)],
         # One configuration only: `datasets` reads all of a folder with the same reader, here that of tars.
         "configs": [
             {
@@ -51,7 +59,7 @@ def dataset_card(dataset: Dataset, stage_fields: pa.Schema, *, licence: str | No
         "dataset_info": {"features": features_yaml(stage_fields)},
     }
     front = yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=120)
-    return f"---\n{front}---\n\n{_text(dataset, current.records, rows, current.pending)}"
+    return f"---\n{front}---\n\n{_text(dataset, current.records, rows, current.pending, source_licences or {})}"
 
 
 def _tars(records: Sequence[CommitRecord], name: str) -> list[str]:
@@ -61,24 +69,24 @@ def _tars(records: Sequence[CommitRecord], name: str) -> list[str]:
     return [record.object("tar").final_key for record in records]
 
 
-def _text(dataset: Dataset, records: Sequence[CommitRecord], rows: int, pending: int) -> str:
-    identity = dataset.record.identity
+def _text(
+    dataset: Dataset, records: Sequence[CommitRecord], rows: int, pending: int, licences: Mapping[str, str]
+) -> str:
     rejected = sum(record.rejected for record in records)
     facts = [
-        ("Captioner", f"`{identity['model']['name']}`, revision {identity['model'].get('revision') or 'not pinned'}"),
-        ("Prompt", f"`{identity['prompt']['id']}`: {identity['prompt']['text']!r}"),
-        ("Sampling", ", ".join(f"{name} {value:g}" for name, value in identity["sampling"].items())),
-        ("Sources", ", ".join(f"`{source['name']}` ({source['kind']})" for source in identity["sources"])),
+        *model_facts(dataset),
         ("Samples", f"{dataset.record.samples:,} planned: {rows:,} rows, {rejected:,} rejected, {pending:,} pending"),
         ("Shards", f"{len(records):,} of {dataset.record.shards:,} committed"),
-        ("Fingerprint", f"`{dataset.record.fingerprint}`"),
+        ("Fingerprint", code(dataset.record.fingerprint)),
     ]
-    lines = "\n".join(f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in facts)
+    reasons = reason_lines(records)
     return f"""# {dataset.record.name}
 
-| | |
-|---|---|
-{lines}
+{table(("", ""), facts)}
+
+{table(("source", "kind", "licence"), source_lines(dataset, licences))}
+
+{table(("rejected because", "samples"), reasons) if reasons else "No sample was rejected."}
 
 Every sample of a shard is three tar members: the image (original bytes), `.json` (the row) and `.txt` (the caption).
 Rejected samples and their reasons are in `shards/*.ledger.parquet`.

@@ -65,7 +65,7 @@ def download(
 
     Every byte is checked against the commit record's sha256; a file that was verified before and has the same size and
     time stamp since is skipped. An object with a wrong sha256 is fetched again, then reported, and no file of it is
-    left. The commit record of a shard is written when all its files are there. Memory: `threads` x 8 MiB and the
+    left. The commit record of a shard is written when all its files are there. Memory: `threads` x 32 MiB and the
     commit records. `progress` is called from the worker threads, one at a time.
 
     Raises `BadInputError` (no dataset there, unknown roles or shards, another download running, a name that leads out

@@ -9,8 +9,9 @@ from typing import NamedTuple, Protocol
 from caprl_core.errors import CaprlError
 from caprl_core.storage.store import Store
 
-RANGE_BYTES = 8 * 2**20
-"""Bytes of one request: at 30 ms a request and 1 GB/s a thread still spends most of its time on bytes."""
+RANGE_BYTES = 32 * 2**20
+"""Bytes of one request: 4 % of its time are the 30 ms a store takes to begin, at 50 MB/s, and a broken one costs 0.6 s.
+Stores that read an object whole for every range, as moto's does, took half the time they took for 8 MiB."""
 TRIES = 3
 """Downloads of one object until its sha256 counts as wrong: a damaged transfer is rare, a damaged object stays so."""
 

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
-import orjson
-
 from caprl_core.data.row import encode_line
 from caprl_core.errors import BadInputError
 
-Form = Literal["standard", "full", "minimal", "llava"]
+Form = Literal["standard", "full", "minimal"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 STANDARD_FIELDS = (
@@ -30,32 +28,28 @@ STANDARD_FIELDS = (
 MINIMAL_FIELDS = ("image", "caption")
 """What CapRL-2M releases: relative image path and caption."""
 
+_FIELDS = {"standard": STANDARD_FIELDS, "minimal": MINIMAL_FIELDS}
+
 Row = dict[str, Any]
 Shape = Callable[[bytes, Row], bytes]
 """From a committed line and the row in it to a line of the export, newline included."""
 
 
-def shape_of(form: Form, fields: Sequence[str] | None, columns: Sequence[str], prompt: str | None) -> Shape:
+def shape_of(form: Form, fields: Sequence[str] | None, columns: Sequence[str]) -> Shape:
     """The function that shapes a line.
 
-    `fields` names the columns to take, in this order, instead of a form's own; `columns` are those of the dataset;
-    `prompt` is the user's text, which `llava` puts before each caption. Raises `BadInputError` for a column that the
-    dataset does not have, or for a form it cannot take.
+    `fields` names the columns to take, in this order, instead of a form's own; `columns` are those of the dataset.
+    Raises `BadInputError` for a column that the dataset does not have.
     """
-    if fields is not None:
-        return _fields(fields, columns)
-    match form:
-        case "full":
-            return lambda line, _: line if line.endswith(b"\n") else line + b"\n"
-        case "standard":
-            return _fields(STANDARD_FIELDS, columns)
-        case "minimal":
-            return _fields(MINIMAL_FIELDS, columns)
-        case "llava":
-            return _llava(columns, prompt)
+    if form == "full" and fields is None:
+        return lambda line, _: line if line.endswith(b"\n") else line + b"\n"
+    wanted = fields_of(form, fields, columns)
+    return lambda _, row: encode_line({name: row[name] for name in wanted})
 
 
-def _fields(wanted: Sequence[str], columns: Sequence[str]) -> Shape:
+def fields_of(form: Form, fields: Sequence[str] | None, columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns an export takes, in order. Raises `BadInputError` for one that the dataset does not have."""
+    wanted = tuple(fields if fields is not None else _FIELDS.get(form, columns))
     unknown = [name for name in wanted if name not in columns]
     if unknown or not wanted:
         raise BadInputError(
@@ -65,21 +59,4 @@ def _fields(wanted: Sequence[str], columns: Sequence[str]) -> Shape:
         )
     if len(set(wanted)) != len(wanted):
         raise BadInputError(f"export: fields named twice among {', '.join(wanted)}")
-    return lambda _, row: encode_line({name: row[name] for name in wanted})
-
-
-def _llava(columns: Sequence[str], prompt: str | None) -> Shape:
-    if "caption" not in columns or prompt is None:
-        raise BadInputError("export: the llava form needs a captioning dataset; take --form full or --fields")
-
-    def shape(_: bytes, row: Row) -> bytes:
-        turns = [
-            # The marker a trainer replaces by the picture's tokens; one of it for one image.
-            {"from": "human", "value": f"<image>\n{prompt}"},
-            {"from": "gpt", "value": row["caption"]},
-        ]
-        return orjson.dumps(
-            {"id": row["key"], "image": row["image"], "conversations": turns}, option=orjson.OPT_APPEND_NEWLINE
-        )
-
-    return shape
+    return wanted

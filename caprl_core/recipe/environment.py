@@ -18,12 +18,22 @@ _TRAINING: tuple[tuple[str, ...], ...] = (
     ("execution", "rollouts", "server_url"),
 )
 
+ENGINES = ("engine", "writer", "answerer", "captioner", "judge")
+"""Names of engines below `execution`, over all kinds of recipe."""
+
 LOCATIONS: tuple[tuple[str, ...], ...] = (
     ("sources", "*", "uri"),
     ("sources", "*", "roots", "*"),
+    ("benchmarks", "*", "uri"),
+    ("benchmarks", "*", "images", "*"),
+    ("captions", "uri"),
+    ("work",),
+    ("publish", "output"),
+    ("publish", "baseline"),
+    ("storage", "endpoint"),
     ("execution", "output"),
-    *(("execution", engine, "urls", "*") for engine in ("engine", "writer", "answerer")),
-    *(("execution", engine, "model_path") for engine in ("engine", "writer", "answerer")),
+    *(("execution", engine, "urls", "*") for engine in ENGINES),
+    *(("execution", engine, "model_path") for engine in ENGINES),
     ("filter", "decontaminate"),
     ("execution", "runner", "spool_dir"),
     ("execution", "storage", "endpoint"),
@@ -34,7 +44,9 @@ LOCATIONS: tuple[tuple[str, ...], ...] = (
 """Fields in which `${NAME}` and `${NAME:-default}` are replaced; `*` is any list position or key. All are execution."""
 
 OPTIONAL: tuple[tuple[str, ...], ...] = (
-    *(("execution", engine, "model_path") for engine in ("engine", "writer", "answerer")),
+    ("publish", "baseline"),
+    ("storage", "endpoint"),
+    *(("execution", engine, "model_path") for engine in ENGINES),
     ("filter", "decontaminate"),
     ("execution", "runner", "spool_dir"),
     ("execution", "storage", "endpoint"),

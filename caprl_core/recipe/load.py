@@ -9,15 +9,23 @@ from pydantic import ValidationError
 
 from caprl_core.errors import BadInputError
 from caprl_core.recipe import environment, problems
+from caprl_core.recipe.factory import FactoryRecipe
 from caprl_core.recipe.models import CaptionRecipe, Strict
+from caprl_core.recipe.prism import PrismRecipe
 from caprl_core.recipe.qa import QaRecipe
 from caprl_core.recipe.reward import RewardRecipe
 from caprl_core.recipe.strict_yaml import MAX_BYTES, dotted, parse
 from caprl_core.recipe.training import TrainingRecipe
 
-AnyRecipe = CaptionRecipe | QaRecipe | RewardRecipe | TrainingRecipe
+AnyRecipe = CaptionRecipe | QaRecipe | RewardRecipe | TrainingRecipe | PrismRecipe | FactoryRecipe
 
-TOLD_BY: Mapping[str, type[Strict]] = {"answerer": QaRecipe, "reader": RewardRecipe, "policy": TrainingRecipe}
+TOLD_BY: Mapping[str, type[Strict]] = {
+    "answerer": QaRecipe,
+    "reader": RewardRecipe,
+    "policy": TrainingRecipe,
+    "benchmarks": PrismRecipe,
+    "annotate": FactoryRecipe,
+}
 """A recipe with this key is of that kind; without any of them it is a captioning recipe."""
 
 
@@ -43,6 +51,16 @@ def load_reward_recipe(path: str | os.PathLike[str]) -> RewardRecipe:
 def load_training_recipe(path: str | os.PathLike[str]) -> TrainingRecipe:
     """The training recipe in a YAML file; see `load_recipe`."""
     return cast(TrainingRecipe, _loaded(path, TrainingRecipe))
+
+
+def load_prism_recipe(path: str | os.PathLike[str]) -> PrismRecipe:
+    """The recipe of a Prism evaluation in a YAML file; see `load_recipe`."""
+    return cast(PrismRecipe, _loaded(path, PrismRecipe))
+
+
+def load_factory_recipe(path: str | os.PathLike[str]) -> FactoryRecipe:
+    """The recipe of a whole factory in a YAML file; see `load_recipe`."""
+    return cast(FactoryRecipe, _loaded(path, FactoryRecipe))
 
 
 def load_any_recipe(path: str | os.PathLike[str]) -> AnyRecipe:
@@ -82,6 +100,11 @@ def parse_reward_recipe(text: str, *, file: str, variables: Mapping[str, str]) -
 def parse_training_recipe(text: str, *, file: str, variables: Mapping[str, str]) -> TrainingRecipe:
     """The training recipe in `text`; see `parse_recipe`."""
     return cast(TrainingRecipe, _parsed(text, TrainingRecipe, file=file, variables=variables))
+
+
+def parse_prism_recipe(text: str, *, file: str, variables: Mapping[str, str]) -> PrismRecipe:
+    """The Prism recipe in `text`; see `parse_recipe`."""
+    return cast(PrismRecipe, _parsed(text, PrismRecipe, file=file, variables=variables))
 
 
 def _parsed(text: str, model: type[Strict] | None, *, file: str, variables: Mapping[str, str]) -> Any:

@@ -29,14 +29,33 @@ SourceKind = Literal[
     "qa_blocks",
     "qa_lists",
     "caprl_qa",
+    "benchmark_released",
+    "benchmark_questions",
+    "benchmark_captionqa",
 ]
-"""The last four bring more than an image: rows of a stage before, and released QA files."""
+"""The last seven bring more than an image: rows of a stage before, released QA files, and questions of a benchmark."""
 
 
 class Strict(BaseModel):
     """Frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class CaptionFileRecipe(Strict):
+    """Captions that are there already: of anybody, our export among them."""
+
+    name: str = Field(min_length=1, description="Whose captions these are, as in every table.")
+    uri: str = Field(
+        description="JSON or JSON lines of `image` and `caption` (or `captions`), or one JSON object of both.",
+        json_schema_extra=EXECUTION,
+    )
+    image_field: str | None = Field(default=None, description="Key of the image; default depends on the file.")
+    caption_field: str | None = Field(default=None, description="Key of the caption or list of captions.")
+    match: Literal["path", "name", "stem", "id"] = Field(
+        default="path",
+        description="What the image's value is: its path in the benchmark, file name, that without extension, or id.",
+    )
 
 
 class SourceRecipe(Strict):
@@ -64,6 +83,9 @@ class SourceRecipe(Strict):
         default=None,
         description="Fingerprint of the dataset these rows come from (stage_rows; set by the flow).",
         json_schema_extra=LATER,
+    )
+    captions: CaptionFileRecipe | None = Field(
+        default=None, description="Captions to judge (benchmark_*; set by the flow).", json_schema_extra=LATER
     )
 
 

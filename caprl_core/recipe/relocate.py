@@ -3,9 +3,10 @@
 from typing import TypeVar
 
 from caprl_core.recipe.models import CaptionRecipe
+from caprl_core.recipe.prism import PrismRecipe
 from caprl_core.recipe.qa import QaRecipe
 
-Recipe = TypeVar("Recipe", CaptionRecipe, QaRecipe)
+Recipe = TypeVar("Recipe", CaptionRecipe, QaRecipe, PrismRecipe)
 
 
 def relocated(recipe: Recipe, output: str | None) -> Recipe:

@@ -26,6 +26,9 @@ from caprl_core.storage.store import Store
 THREADS = 4
 """Shards fetched at once: their rows are parsed by one thread, which four requests of 20 ms keep busy."""
 
+_COMMANDS = {"caption": "caprl annotate", "captions": "caprl prism run", "judge": "caprl prism run"}
+"""What finishes a stage's dataset; those of a curation are named as their commands are."""
+
 _KEY = re.compile(r"[a-z0-9_-]{1,80}")
 """Keys become names of tar members, which USTAR limits to 100 bytes."""
 
@@ -76,7 +79,7 @@ class StageRows:
 
     def _finished(self, dataset: Dataset) -> Current:
         what = f"source {self._source.name}: dataset {dataset.record.name!r} at {self._source.uri}"
-        command = "caprl annotate" if dataset.record.stage == "caption" else f"caprl qa {dataset.record.stage}"
+        command = _COMMANDS.get(dataset.record.stage, f"caprl qa {dataset.record.stage}")
         # Before the commits: what is published was committed before.
         sizes = published_sizes(dataset.store)
         current = current_commits(dataset)

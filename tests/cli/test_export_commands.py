@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from caprl_core.recipe.models import CaptionRecipe
-from support.drawn_dataset import recipe_for
+from support.drawn_dataset import planned, recipe_for
 from support.made_datasets import annotate, made
 
 
@@ -69,14 +69,99 @@ def test_an_unfinished_dataset_ends_an_export_with_3_and_the_count(dataset: Path
     ("arguments", "message"),
     [
         (["{}/nowhere", "-o", "x.jsonl"], "no such folder"),
-        (["{}/dataset", "-o", "x.jsonl", "--form", "parquet"], "standard, full, minimal, llava"),
+        (["{}/dataset", "-o", "x.jsonl", "--form", "llava"], "standard, full, minimal; llava is a --format"),
         (["{}/dataset", "-o", "x.jsonl", "--fields", "captoin"], "no column 'captoin'"),
         (["{}/pictures", "-o", "x.jsonl"], "no dataset here"),
+        (["{}/dataset", "-o", "x", "--format", "trl"], "take one of jsonl, parquet, huggingface, llamafactory"),
+        (["{}/dataset", "-o", "x", "--format", "llava", "--form", "full"], "--form is for jsonl and parquet"),
+        (["{}/dataset", "-o", "x", "--images", "y"], "--images is for llamafactory"),
+        (["{}/dataset", "-o", "x", "--format", "llava", "--layout", "jsonl"], "llava reads json"),
+        (["{}/dataset", "-o", "x", "--format", "llava", "--layout", "csv"], "take json or jsonl"),
+        (["{}/dataset", "-o", "x", "--license", "mit"], "--license is for huggingface"),
+        (["{}/dataset", "-o", "x", "--format", "huggingface", "--source-licence", "mit"], "write SOURCE=LICENCE"),
+        (["{}/dataset", "-o", "x", "--sample", "many"], "a number of rows, like 500k"),
+        (["{}/dataset", "-o", "x", "--sample", "1m"], "there are 50 rows to draw from"),
+        (["{}/dataset", "-o", "x", "--join", "y.json"], "no objects of a JSON file"),
+        (["{}/dataset", "-o", "x", "--join", "y.json", "--format", "llava"], "leave --format llava out"),
+        (["{}/dataset", "-o", "x", "--format", "llava", "--instructions", "nowhere.txt"], "cannot be read"),
     ],
 )
 def test_a_wrong_export_ends_with_2(dataset: Path, arguments: list[str], message: str) -> None:
     done = caprl("export", *(argument.format(dataset) for argument in arguments))
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["llamafactory", "llava", "ms-swift", "qwen-vl-finetune"])
+def test_a_trainers_format_is_written_with_pictures_and_how_to_use_it(dataset: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "texts.txt").write_text("Describe it.\nWhat is this?\n")
+    done = caprl(
+        "export",
+        dataset / "dataset",
+        "-o",
+        tmp_path / "out",
+        "--format",
+        name,
+        "--instructions",
+        tmp_path / "texts.txt",
+    )
+    assert done.returncode == 0 and "50 rows" in done.stdout and str(tmp_path / "out") in done.stdout, done.stderr
+    assert len([path for path in (tmp_path / "out" / "images").rglob("*") if path.is_file()]) == 50
+
+
+def test_samples_and_a_held_out_side_are_files_of_their_own(dataset: Path, tmp_path: Path) -> None:
+    options = ["--sample", "10", "--sample", "20", "--validation", "0.2", "--seed", "4", "--json"]
+    done = caprl("export", dataset / "dataset", "-o", tmp_path / "a.parquet", "--format", "parquet", *options)
+    report = json.loads(done.stdout)
+    assert {item["name"] for item in report["files"]} == {"a-10.parquet", "a-20.parquet", "a-validation.parquet"}
+
+
+def test_a_hugging_face_folder_is_written_with_stated_licences(dataset: Path, tmp_path: Path) -> None:
+    options = ["--format", "huggingface", "--license", "cc-by-4.0", "--source-licence", "folder=CC0"]
+    done = caprl("export", dataset / "dataset", "-o", tmp_path / "out", *options)
+    assert done.returncode == 0 and f'load_dataset("{tmp_path}/out")' in done.stdout, done.stderr
+    assert "| `folder` | folder | `CC0` |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_pictures_that_are_not_there_are_told_of(dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(dataset / "pictures", tmp_path / "pictures")
+    (tmp_path / "pictures" / "picture-0003.jpg").unlink()
+    done = caprl(
+        "export",
+        dataset / "dataset",
+        "-o",
+        tmp_path / "out",
+        "--format",
+        "llava",
+        "--image-root",
+        tmp_path / "pictures",
+    )
+    assert done.returncode == 0 and "1 rows are left out" in done.stderr and "49 rows" in done.stdout
+
+
+def test_captions_are_joined_to_the_sources_own_records(dataset: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in (dataset / "pictures").glob("*.png"))
+    turns = [{"from": "human", "value": "<image>\nDescribe."}, {"from": "gpt", "value": "old"}]
+    records = [{"id": name, "image": name, "conversations": turns} for name in names]
+    (tmp_path / "source.json").write_text(json.dumps([*records, {"id": "y", "image": "z.png", "conversations": turns}]))
+    source = {"name": "lists", "kind": "sharegpt4v", "uri": str(tmp_path / "source.json")}
+    source["roots"] = {"": str(dataset / "pictures")}  # type: ignore[assignment]
+    recipe = recipe_for(dataset / "pictures", str(tmp_path / "out"), sources=[source])
+    annotate(recipe, planned(recipe))
+    done = caprl("export", tmp_path / "out", "-o", tmp_path / "new.json", "--join", tmp_path / "source.json", "--json")
+    report = json.loads(done.stdout)
+    assert (report["joined"], report["unmatched"]) == (len(names), 1), done.stderr
+    kept = caprl(
+        "export",
+        tmp_path / "out",
+        "-o",
+        tmp_path / "new.json",
+        "--join",
+        tmp_path / "source.json",
+        "--unmatched",
+        "keep",
+    )
+    assert kept.returncode == 0 and f"{len(names)} with our caption, 1 without" in kept.stdout
+    assert len(json.loads((tmp_path / "new.json").read_text())) == len(names) + 1
 
 
 def test_a_download_is_made_resumed_and_judged(dataset: Path, tmp_path: Path) -> None:
@@ -113,6 +198,8 @@ def test_the_card_is_printed_or_written_beside_the_shards(dataset: Path) -> None
     assert printed.stdout.startswith("---\nlicense: cc-by-4.0\n")
     assert caprl("card", dataset / "dataset", "--license", "cc-by-4.0", "--write").returncode == 0
     assert (dataset / "dataset" / "README.md").read_text() == printed.stdout
+    stated = caprl("card", dataset / "dataset", "--source-licence", "folder=CC0").stdout
+    assert "| `folder` | folder | `CC0` |" in stated and "| `folder` | folder | not stated |" in printed.stdout
 
 
 def by_name(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, str]]:

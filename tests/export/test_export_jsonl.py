@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from caprl_core.errors import BadInputError, IncompleteError, StoreError
 from caprl_core.export.jsonl import export_jsonl
+from caprl_core.export.subsets import Division
 from caprl_core.shards.dataset import Dataset
 from caprl_core.storage.commit import list_units, read_commits
 from support.drawn_dataset import recipe_for
@@ -51,15 +52,6 @@ def test_the_minimal_form_is_image_and_caption(dataset: Dataset, tmp_path: Path)
     assert {row["image"] for row in rows} >= {"picture-0000.png", "picture-0001.jpg"}
 
 
-def test_the_llava_form_asks_the_datasets_own_prompt_about_the_image(dataset: Dataset, tmp_path: Path) -> None:
-    export_jsonl(dataset, str(tmp_path / "out.jsonl"), form="llava")
-    export_jsonl(dataset, str(tmp_path / "minimal.jsonl"), form="minimal")
-    row, minimal = rows_of(tmp_path / "out.jsonl")[0], rows_of(tmp_path / "minimal.jsonl")[0]
-    human = {"from": "human", "value": "<image>\nPlease describe this image in detail."}
-    assert row["conversations"] == [human, {"from": "gpt", "value": minimal["caption"]}]
-    assert row["image"] == minimal["image"]
-
-
 def test_chosen_fields_come_in_the_order_asked_for(dataset: Dataset, tmp_path: Path) -> None:
     export_jsonl(dataset, str(tmp_path / "out.jsonl"), fields=["caption", "image_width", "key"])
     assert list(rows_of(tmp_path / "out.jsonl")[0]) == ["caption", "image_width", "key"]
@@ -69,7 +61,7 @@ def test_rows_can_be_chosen_by_attempt(dataset: Dataset, tmp_path: Path) -> None
     counts = {}
     for attempt in (1, 2, 3):
         path = tmp_path / f"{attempt}.jsonl"
-        counts[attempt] = export_jsonl(dataset, str(path), attempt=attempt).rows
+        counts[attempt] = export_jsonl(dataset, str(path), division=Division(attempt=attempt)).rows
         assert {row["attempt"] for row in rows_of(path)} <= {attempt}
     assert counts[1] > 0 and counts[2] > 0 and counts[3] == 0 and sum(counts.values()) == 50
 
@@ -80,8 +72,8 @@ def test_several_files_joined_are_the_one_file(
     dataset: Dataset, tmp_path: Path, files: int, attempt: int | None
 ) -> None:
     whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
-    export_jsonl(dataset, str(whole), attempt=attempt)
-    report = export_jsonl(dataset, str(parts), files=files, attempt=attempt)
+    export_jsonl(dataset, str(whole), division=Division(attempt=attempt))
+    report = export_jsonl(dataset, str(parts), files=files, division=Division(attempt=attempt))
     assert b"".join((tmp_path / item.name).read_bytes() for item in report.files) == whole.read_bytes()
     sizes = [item.rows for item in report.files]
     assert len(sizes) == files and max(sizes) - min(sizes) <= 1

@@ -29,6 +29,12 @@ BASE = CaptionRecipe.model_validate(
     }
 )
 
+CAPTIONS = {"name": "theirs", "uri": "captions.jsonl"}
+WHOLE = CaptionRecipe.model_validate(
+    BASE.model_dump() | {"sources": [BASE.sources[0].model_dump() | {"captions": CAPTIONS}]}
+)
+"""With a value for every field."""
+
 LEAVES = [field for field in walk(CaptionRecipe) if field.model is None]
 
 
@@ -71,8 +77,8 @@ def changed(recipe: CaptionRecipe, field: RecipeField) -> CaptionRecipe:
 
 @pytest.mark.parametrize("field", LEAVES, ids=lambda field: ".".join(field.path))
 def test_each_identity_field_changes_the_fingerprint_and_no_execution_field_does(field: RecipeField) -> None:
-    before, after = identity(BASE), identity(changed(BASE, field))
-    assert changed(BASE, field) != BASE
+    before, after = identity(WHOLE), identity(changed(WHOLE, field))
+    assert changed(WHOLE, field) != WHOLE
     if field.execution:
         assert after == before
         assert fingerprint(after) == fingerprint(before)

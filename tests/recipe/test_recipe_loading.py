@@ -9,16 +9,25 @@ from hypothesis import strategies as st
 
 from caprl_core.errors import BadInputError
 from caprl_core.recipe.environment import LOCATIONS, OPTIONAL
+from caprl_core.recipe.factory import FactoryRecipe
 from caprl_core.recipe.fields import walk
 from caprl_core.recipe.load import load_any_recipe, load_qa_recipe, load_recipe, parse_recipe
 from caprl_core.recipe.models import CaptionRecipe
+from caprl_core.recipe.prism import PrismRecipe
 from caprl_core.recipe.qa import QaRecipe
 from caprl_core.recipe.reward import RewardRecipe
 from caprl_core.recipe.training import TrainingRecipe
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
-KINDS = {"qa": QaRecipe, "reward": RewardRecipe, "grpo": TrainingRecipe}
+KINDS = {
+    "qa": QaRecipe,
+    "reward": RewardRecipe,
+    "grpo": TrainingRecipe,
+    "prism": PrismRecipe,
+    "factory": FactoryRecipe,
+}
 """By the beginning of a configuration's name; the others are captioning recipes."""
+MODELS = (CaptionRecipe, QaRecipe, TrainingRecipe, PrismRecipe, FactoryRecipe)
 
 MINIMAL = """\
 name: tiny
@@ -49,7 +58,7 @@ def refusal(text: str, **variables: str) -> list[str]:
 def test_shipped_recipes_load_without_any_variable_set(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("CAPRL_")]:
         monkeypatch.delenv(name)
-    assert load_any_recipe(config).execution
+    assert load_any_recipe(config).name
 
 
 def test_kinds_of_recipes_are_told_apart() -> None:
@@ -268,7 +277,7 @@ def test_a_prompt_may_speak_of_variables() -> None:
 
 
 def test_every_expanded_field_exists_and_is_execution() -> None:
-    fields = {field.path: field for model in (CaptionRecipe, QaRecipe, TrainingRecipe) for field in walk(model)}
+    fields = {field.path: field for model in MODELS for field in walk(model)}
     for pattern in LOCATIONS:
         field = fields.get(pattern) or fields[pattern[:-1]]
         assert field.execution, pattern

@@ -7,6 +7,7 @@ from itertools import islice
 
 from caprl_core.data.files.reader import Files
 from caprl_core.data.sample import SourceRecord
+from caprl_core.data.sources.benchmarks import Benchmark
 from caprl_core.data.sources.conversations import Conversations
 from caprl_core.data.sources.densefusion import DenseFusion
 from caprl_core.data.sources.folder import Folder
@@ -30,6 +31,9 @@ _READERS: dict[SourceKind, Callable[[Files, SourceRecipe], Source]] = {
     "qa_blocks": QaBlocks,
     "qa_lists": QaLists,
     "caprl_qa": ReleasedQa,
+    "benchmark_released": Benchmark,
+    "benchmark_questions": Benchmark,
+    "benchmark_captionqa": Benchmark,
 }
 
 

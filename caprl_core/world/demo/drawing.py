@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import pyarrow.parquet as pq
 
+from caprl_core.world.benchmark import write_benchmark
 from caprl_core.world.demo.commands import Commands
 from caprl_core.world.demo.files import DemoFolder, Sizes
 from caprl_core.world.pictures import hostile_files
@@ -31,6 +32,7 @@ def draw_world(folder: DemoFolder, sizes: Sizes, commands: Commands) -> Drawn:
     commands.run("world", "draw", folder.taught, "--count", str(sizes.curated), "--seed", str(TAUGHT_SEED))
     write_question_set(folder.watched, "held_out", sizes.watched, WATCHED_SEED)
     write_question_set(folder.asked, "held_out", sizes.captioned, ASKED_SEED)
+    write_benchmark(folder.benchmark, "held_out", sizes.captioned, ASKED_SEED)
     folder.unseen.mkdir(parents=True, exist_ok=True)
     sentences = dict.fromkeys(_take_out(folder.asked, folder.unseen), "A drawn picture.")
     hostile = hostile_files()

@@ -68,6 +68,16 @@ class DemoFolder:
         return self.root / "curation"
 
     @property
+    def benchmark(self) -> Path:
+        """True questions about the captioned pictures as a benchmark."""
+        return self.root / "benchmark"
+
+    @property
+    def evaluation(self) -> Path:
+        """Output of the evaluations."""
+        return self.root / "prism"
+
+    @property
     def training(self) -> Path:
         """The training run."""
         return self.root / "learning"
@@ -115,7 +125,8 @@ class DemoFolder:
     def clear(self) -> None:
         """Make the folder, and remove from it what an earlier demo made, and nothing else."""
         self.root.mkdir(parents=True, exist_ok=True)
-        for name in ("pictures", "questions", "curation", "learning", "captions", "recipes", "prefect"):
+        made = ("pictures", "questions", "benchmark", "curation", "learning", "captions", "prism", "recipes", "prefect")
+        for name in made:
             shutil.rmtree(self.root / name, ignore_errors=True)
         for path in (self.page, self.figures, self.log):
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Chapter 7: one page that shows it all, without a script and without the network."""
+"""Last: one page that shows it all, without a script and without the network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from caprl_core.qa.page.report_sections import funnel_parts
+from caprl_core.report.axes import figure
 from caprl_core.report.charts import Bar, bar_chart, number, share
+from caprl_core.report.interval_chart import Measure, MeasuredBar, interval_chart
 from caprl_core.report.markup import Html, clipped, escaped, isolated, joined
 from caprl_core.report.page import (
     Column,
@@ -29,6 +31,7 @@ from caprl_core.world.demo.annotating import Annotated
 from caprl_core.world.demo.curating import Curated
 from caprl_core.world.demo.files import ERAS, DemoFolder, Era
 from caprl_core.world.demo.learning import Learnt
+from caprl_core.world.demo.ranking import Ranked, ranking_line
 from caprl_core.world.demo.scoring import Judged, gain, table_rows
 
 SHOWN: Final = 12
@@ -43,6 +46,7 @@ class Told:
     learnt: Learnt
     datasets: Mapping[Era, Annotated]
     judged: Mapping[Era, Judged]
+    ranked: Sequence[Ranked]
     seconds: Mapping[str, float]
     links: Mapping[str, Path]
 
@@ -51,6 +55,7 @@ def demo_page(told: Told, folder: DemoFolder) -> bytes:
     """One HTML file of some hundred kB; its links lead to the files around it."""
     sections = [
         Section("compared", "Before and after", _compared(told)),
+        Section("prism", "Prism", _ranking(told.ranked)),
         Section("questions", "Questions, from written to kept", funnel_parts(told.curated.stats)),
         Section("learning", "Learning", [_learning(told), *reward_parts(read_run(folder.training))]),
         Section("pictures", "The same pictures before and after", _pictures(told, folder)),
@@ -100,6 +105,19 @@ def _compared(told: Told) -> list[Html]:
         beside(chart, "Shares, 0 to 1.", table_of("What the captions are worth", columns, cells)),
         paragraph(explained, quiet=True),
     ]
+
+
+def _ranking(ranked: Sequence[Ranked]) -> list[Html]:
+    columns = (Column("Captions"), Column("Answered", True), Column("From", True), Column("To", True))
+    rows = [[escaped(one.name), *(escaped(figure(v)) for v in (one.mean, one.low, one.high))] for one in ranked]
+    explained = (
+        f"{ranking_line(ranked).capitalize()}. Intervals of 95 % over pictures; perfect captions name all that"
+        " was drawn."
+    )
+    bars = [MeasuredBar(one.name, (Measure(one.mean, one.low, one.high),)) for one in ranked]
+    title = "Share of the benchmark's questions"
+    chart = interval_chart(title, ("answered",), bars)
+    return [beside(chart, "Per cent.", table_of(title, columns, rows)), paragraph(explained, quiet=True)]
 
 
 def _learning(told: Told) -> Html:

@@ -10,7 +10,7 @@ from caprl_core.world.demo.files import DemoFolder, Era, Sizes
 from caprl_core.world.model_folders import committed_model
 
 CONFIGS: Final = Path(__file__).resolve().parents[3] / "configs"
-CAPTION, CURATE, TRAIN = "demo", "qa-demo", "grpo-world"
+CAPTION, CURATE, TRAIN, PRISM = "demo", "qa-demo", "grpo-world", "prism-world"
 """Their names in `configs/`."""
 
 SHARD_SAMPLES: Final = 24
@@ -80,6 +80,20 @@ def write_score_recipe(folder: DemoFolder) -> Path:
     reward["name"] = "score"
     reward["execution"]["engine"]["model_path"] = str(committed_model("reader"))
     return _write(reward | {"draws": MOST_DRAWS, "replacement": False, "terms": {}}, folder.recipe("score"))
+
+
+def write_prism_recipe(folder: DemoFolder) -> Path:
+    """The benchmark of drawn pictures, with the reader as its judge."""
+    recipe = _shipped(PRISM)
+    recipe["benchmarks"][0] |= {
+        "uri": str(folder.benchmark / "questions.jsonl"),
+        "images": {"": str(folder.benchmark / "pictures")},
+    }
+    execution = recipe["execution"]
+    execution["output"] = str(folder.evaluation)
+    execution["captioner"]["model_path"] = str(committed_model("captioner"))
+    execution["judge"]["model_path"] = str(committed_model("reader"))
+    return _write(recipe, folder.recipe("prism"))
 
 
 def _shipped(name: str) -> dict[str, Any]:

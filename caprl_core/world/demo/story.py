@@ -15,9 +15,11 @@ from caprl_core.world.demo.drawing import draw_world
 from caprl_core.world.demo.files import ERAS, DemoFolder, Era, Sizes
 from caprl_core.world.demo.learning import Learnt, learn
 from caprl_core.world.demo.page import Told, demo_page
+from caprl_core.world.demo.ranking import Ranked, as_json, rank
 from caprl_core.world.demo.recipes import (
     write_caption_recipe,
     write_curation_recipe,
+    write_prism_recipe,
     write_score_recipe,
     write_training_recipe,
 )
@@ -101,7 +103,10 @@ class _Story:
             prove(recipes, folder, commands)
         with self._chapter("Scores", "The reader answers true questions about the pictures from the captions alone."):
             judged = score(write_score_recipe(folder), folder, sizes, commands, terminal)
-        return Told(curated, learnt, datasets, judged, self._seconds, _links(folder, curated, learnt))
+        with self._chapter("Prism", "The same as an evaluation with intervals, beside captions that say everything."):
+            ranked = rank(write_prism_recipe(folder), folder, commands, terminal)
+        links = _links(folder, curated, learnt, ranked)
+        return Told(curated, learnt, datasets, judged, ranked, self._seconds, links)
 
     @contextmanager
     def _chapter(self, title: str, meaning: str) -> Iterator[None]:
@@ -137,10 +142,11 @@ class _Story:
         return datasets, recipes
 
 
-def _links(folder: DemoFolder, curated: Curated, learnt: Learnt) -> dict[str, Path]:
+def _links(folder: DemoFolder, curated: Curated, learnt: Learnt, ranked: list[Ranked]) -> dict[str, Path]:
     return {
         "report of the curation": curated.page,
         "report of the training": learnt.page,
+        **{f"Prism: captions {one.name}": one.page for one in ranked},
         **{f"captions {era}": folder.captions(era) for era in ERAS},
         **{f"scores {era}": folder.scores(era) for era in ERAS},
         **{f"card of the dataset {era}": folder.card(era) for era in ERAS},
@@ -162,4 +168,5 @@ def _figures(told: Told) -> dict[str, Any]:
         },
         "scores": {era: one.as_json() for era, one in told.judged.items()},
         "gain": gain(told.judged)._asdict(),
+        "prism": as_json(told.ranked),
     }

@@ -15,6 +15,7 @@ from caprl_core.world.demo.drawing import ASKED_SEED, draw_world
 from caprl_core.world.demo.files import ERAS, DemoFolder, Era
 from caprl_core.world.demo.learning import Learnt
 from caprl_core.world.demo.page import SHOWN, Told, demo_page
+from caprl_core.world.demo.ranking import Ranked
 from caprl_core.world.demo.scoring import Judged, JudgedCaption, judged
 from caprl_core.world.question_set import drawn_scenes
 from support.demo_parts import SMALL, commands_in, scored_dataset
@@ -59,6 +60,11 @@ def told(folder: DemoFolder) -> Told:
             "after": Annotated("s3://b/after", 20, 15, {"image_corrupt": 1, "image_missing": 4}, None),
         },
         judged={era: judged(folder, era, CAPTIONED) for era in ERAS},
+        ranked=[
+            Ranked("before", 0.12, 0.1, 0.14, folder.evaluation / "b" / "results" / "1"),
+            Ranked("after", 0.5, 0.46, 0.54, folder.evaluation / "a" / "results" / "2"),
+            Ranked("perfect", 0.99, 0.98, None, folder.evaluation / "p" / "results" / "3"),
+        ],
         seconds={"Pictures": 2.0, "Learning": 130.0},
         links={"report of the curation": folder.curation / "report.html", "captions": folder.captions("after")},
     )

@@ -1,0 +1,1 @@
+"""Prism: how good captions are, measured by what a judge can answer from them alone."""
