@@ -11,10 +11,14 @@ from caprl_core.cli import app
 from caprl_core.errors import BadInputError
 from caprl_core.exit_codes import ExitCode
 from caprl_core.prism.finish import finish
+from caprl_core.prism.stages import caption_recipe, judge_recipe
 from caprl_core.recipe.prism import PrismRecipe
+from caprl_core.shards.dataset import create_dataset
+from caprl_core.shards.plan import write_plan
+from caprl_core.storage.store import Store
 from caprl_core.world.benchmark import write_benchmark
 from support.prism_process import work, worked
-from support.qa_process import Death
+from support.qa_process import Death, fingerprint
 from support.scripted_prism import CAPTIONER, ScriptedPrism, prism_recipe, scripted_prism, write_recipe
 
 RUNNER = CliRunner()
@@ -100,14 +104,8 @@ def test_a_run_that_is_not_finished_is_told_and_shown_with_partial(
     )
     work(recipe, "captions", Death("-", 0))
     config = write_recipe(recipe, tmp_path / "recipe.yaml")
-    with pytest.raises(BadInputError, match="no dataset here yet"):
+    with pytest.raises(BadInputError, match="this stage has not begun"):
         RUNNER.invoke(app, ["prism", "report", config], catch_exceptions=False)
-    from caprl_core.prism.stages import caption_recipe, judge_recipe
-    from caprl_core.shards.dataset import create_dataset
-    from caprl_core.shards.plan import write_plan
-    from caprl_core.storage.store import Store
-    from support.qa_process import fingerprint
-
     own = judge_recipe(recipe, fingerprint(caption_recipe(recipe)))
     store = Store(own.execution.output)
     create_dataset(own, store, write_plan(own, store), "judge")
