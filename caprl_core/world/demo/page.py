@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from caprl_core.qa.page.report_sections import funnel_parts
-from caprl_core.report.axes import figure
-from caprl_core.report.charts import Bar, bar_chart, number, share
+from caprl_core.report.charts import NOTHING, Bar, bar_chart, number, share
 from caprl_core.report.interval_chart import Measure, MeasuredBar, interval_chart
 from caprl_core.report.markup import Html, clipped, escaped, isolated, joined
 from caprl_core.report.page import (
@@ -109,15 +108,19 @@ def _compared(told: Told) -> list[Html]:
 
 def _ranking(ranked: Sequence[Ranked]) -> list[Html]:
     columns = (Column("Captions"), Column("Answered", True), Column("From", True), Column("To", True))
-    rows = [[escaped(one.name), *(escaped(figure(v)) for v in (one.mean, one.low, one.high))] for one in ranked]
+    rows = [[escaped(one.name), *(escaped(_three(value)) for value in (one.mean, one.low, one.high))] for one in ranked]
     explained = (
         f"{ranking_line(ranked).capitalize()}. Intervals of 95 % over pictures; perfect captions name all that"
-        " was drawn."
+        " was drawn. Here every question counts once, above every picture."
     )
     bars = [MeasuredBar(one.name, (Measure(one.mean, one.low, one.high),)) for one in ranked]
     title = "Share of the benchmark's questions"
     chart = interval_chart(title, ("answered",), bars)
     return [beside(chart, "Per cent.", table_of(title, columns, rows)), paragraph(explained, quiet=True)]
+
+
+def _three(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3f}"
 
 
 def _learning(told: Told) -> Html:
