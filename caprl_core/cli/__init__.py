@@ -17,6 +17,7 @@ from caprl_core.cli import (
     doctor,
     download,
     export,
+    init_vlm,
     plan,
     prism,
     qa,
@@ -62,6 +63,7 @@ app.command("sweep")(sweep.sweep)
 app.command("urls")(urls.urls)
 app.command("export")(export.export)
 app.command("download")(download.download)
+app.command("init-vlm")(init_vlm.init_vlm)
 app.command("card")(card.card)
 app.command("build")(build.build)
 app.command("doctor")(doctor.doctor)

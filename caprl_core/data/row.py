@@ -7,6 +7,8 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from caprl_core.data.storable import storable
+
 ROW_SCHEMA_VERSION = 1
 """Raised whenever a common column changes; part of the fingerprint, so a dataset never mixes two versions."""
 
@@ -120,7 +122,7 @@ def encode_line(value: Mapping[str, Any]) -> bytes:
 def clean_text(value: Any) -> Any:
     """Replace what UTF-8 cannot carry (lone surrogates), recursively; everything else is returned as it is."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
+        return storable(value)
     if isinstance(value, Mapping):
         return {key: clean_text(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

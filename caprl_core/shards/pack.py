@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caprl_core.data.row import LEDGER, Result, encode_line
+from caprl_core.data.storable import storable
 from caprl_core.shards.stage import Stage
 
 _ZEROS = b"\0" * tarfile.RECORDSIZE
@@ -93,7 +94,7 @@ def pack(
             if "image_file" in row:
                 tar.add(row["image_file"], member(result))
             tar.add(f"{result.key}.json", line)
-            tar.add(f"{result.key}.txt", stage.text(row).encode("utf-8", "replace"))
+            tar.add(f"{result.key}.txt", storable(stage.text(row)).encode())
             jsonl_out.write(line)
         tar.close()
     ledger = ledger_bytes(results)

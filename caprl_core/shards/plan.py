@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from caprl_core.data.sample import SourceRecord
+from caprl_core.data.storable import storable
 from caprl_core.errors import BadInputError
 from caprl_core.recipe.models import SourceRecipe, StageRecipe
 from caprl_core.shards.content_digests import ContentDigests
@@ -151,10 +152,8 @@ def _scratch_batch(batch: list[SourceRecord]) -> pa.RecordBatch:
 
 
 def _utf8(text: str | None) -> str | None:
-    """Lone surrogates, which JSON can carry and arrow cannot, become `?`."""
-    if text is None or text.isascii():
-        return text
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """Text that arrow can hold."""
+    return None if text is None else storable(text)
 
 
 _DIGEST = np.dtype([("high", ">u8"), ("low", ">u4")])

@@ -144,7 +144,7 @@ def test_one_malformed_item_costs_itself_alone() -> None:
 
 def test_lone_surrogates_do_not_reach_the_row() -> None:
     row = fields_of({"block": "Who?\nA) m\ud800e\nB) you\nAnswer: A"})
-    assert row["questions"][0]["options"] == ["m?e", "you"]
+    assert row["questions"][0]["options"] == ["m\N{REPLACEMENT CHARACTER}e", "you"]
 
 
 @pytest.mark.parametrize("payload", [None, "", "no JSON", "[]", '{"block": 3}', '{"questions": {}}', "{}"])

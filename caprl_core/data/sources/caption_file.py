@@ -12,6 +12,7 @@ from caprl_core.data.sources.json_records import annotation_files
 from caprl_core.data.sources.json_rows import first_character, json_rows
 from caprl_core.data.sources.streams import decompressed
 from caprl_core.data.sources.turns import last_answer
+from caprl_core.data.storable import storable
 from caprl_core.errors import BadInputError
 from caprl_core.recipe.models import CaptionFileRecipe
 
@@ -120,4 +121,4 @@ def _texts(value: Any, where: str) -> list[str]:
     texts = value if isinstance(value, list) else [value]
     if not texts or not all(isinstance(text, str) for text in texts):
         raise BadInputError(f"{where}: no caption; set caption_field")
-    return [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+    return [storable(text) for text in texts]

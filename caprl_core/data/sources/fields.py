@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from caprl_core.data.sample import SourceRecord
+from caprl_core.data.storable import storable
 
 IMAGE_FIELDS = ("image", "image_path", "path", "file_name", "filename", "file", "filepath", "image_url", "url")
 CAPTION_FIELDS = ("caption", "text", "description", "dense_caption", "detailed_caption", "long_caption", "captions")
@@ -28,7 +29,7 @@ def clean_text(value: Any) -> str | None:
         value = value[0]
     if not isinstance(value, str) or not value:
         return None
-    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+    return storable(value)
 
 
 def make_record(
