@@ -20,7 +20,7 @@ from openai.types.chat import ChatCompletion
 from caprl_core.data.reasons import Reason
 from caprl_core.engines.choice_logprobs import TOP_LOGPROBS, reported
 from caprl_core.engines.endpoints import Endpoint, Endpoints
-from caprl_core.engines.openai_failures import AttemptFailedError, Blame, attempt_failure
+from caprl_core.engines.openai_failures import AttemptFailedError, Blame, attempt_failure, shown_url
 from caprl_core.engines.protocol import EngineInfo, FinishReason, Reply, Request, Sampling
 from caprl_core.errors import BadInputError, EngineDeadError, SampleFailedError
 from caprl_core.recipe.models import EngineExecution, ModelRecipe
@@ -87,8 +87,9 @@ class OpenAIEngine:
             except AttemptFailedError as failure:
                 if failure.blame in (Blame.SETTINGS, Blame.REQUEST):
                     served = ", ".join(sorted(names))
+                    address = shown_url(endpoint.url)
                     raise BadInputError(
-                        f"execution.engine.served_name: {endpoint.url} serves {served}, not {self._served_name!r}"
+                        f"execution.engine.served_name: {address} serves {served}, not {self._served_name!r}"
                     ) from failure
         return EngineInfo(
             engine="openai",
@@ -234,7 +235,7 @@ class OpenAIEngine:
         if choice is None or choice.finish_reason not in KNOWN_FINISH:
             ended = None if choice is None else choice.finish_reason
             raise AttemptFailedError(
-                Blame.UNKNOWN, f"{endpoint.url}: the reply was given up on (finish_reason {ended!r})"
+                Blame.UNKNOWN, f"{shown_url(endpoint.url)}: the reply was given up on (finish_reason {ended!r})"
             )
         usage = completion.usage
         token_ids = (choice.model_extra or {}).get("token_ids")

@@ -3,6 +3,7 @@
 import email.utils
 import time
 from enum import Enum
+from urllib.parse import urlsplit
 
 import openai
 
@@ -28,11 +29,19 @@ class AttemptFailedError(Exception):
 
 # 408, 409 and 425 ask for the same request again; 429 and all 5xx speak of the server's state.
 RETRIED_STATUSES = frozenset({408, 409, 425, 429})
+LEAST_KEY = 8  # characters; "none" and the like are words, not keys
 LONGEST_RETRY_AFTER_S = 120.0  # a server that wants a longer pause is asked again earlier all the same
 
 
+def shown_url(url: str) -> str:
+    """An address as texts may name it: without user, password and query, which can be secret."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
 def attempt_failure(error: Exception, url: str) -> AttemptFailedError:
-    """Judge what the `openai` client raised for a request to `url`."""
+    """Judge what the `openai` client raised for a request to `url`. No credential gets into the text."""
+    url = shown_url(url)
     if isinstance(error, openai.APIStatusError):
         return _status_failure(error, url)
     # The client wraps its HTTP library's errors; versions 2 and 3 use libraries whose classes only share their names.
@@ -46,7 +55,11 @@ def attempt_failure(error: Exception, url: str) -> AttemptFailedError:
 
 def _status_failure(error: openai.APIStatusError, url: str) -> AttemptFailedError:
     status = error.status_code
-    text = f"{url}: HTTP {status}: {str(error.message)[:500]}"
+    message = str(error.message)
+    key = error.response.request.headers.get("authorization", "").rpartition(" ")[2]
+    if len(key) >= LEAST_KEY:
+        message = message.replace(key, "…")  # some servers repeat the key they refuse
+    text = f"{url}: HTTP {status}: {message[:500]}"
     if status in RETRIED_STATUSES or status >= 500:
         return AttemptFailedError(Blame.UNKNOWN, text, retry_after(error.response.headers.get("retry-after")))
     if status in (401, 403):
