@@ -19,6 +19,7 @@ NAMES = (
     "learning",
     "paired",
     "export",
+    "cluster",
 )
 
 

@@ -23,9 +23,56 @@ from flows.training_watching import TRAINING_WATCHER
 def caption_dataset_command(arguments: list[str] | None = None) -> NoReturn:
     """`python -m flows.caption_dataset`; ends the process."""
     parser = _parser("flows.caption_dataset", "Caption a dataset as its recipe says, or what is left of it.")
+    parser.add_argument(
+        "--lanes",
+        type=_lanes,
+        metavar="N",
+        help="engines at once, each in a process (lane) of its own; 0: one for each visible GPU. Default: one, in this",
+    )
+    parser.add_argument(
+        "--lane-deployment", metavar="FLOW/NAME", help="run the lanes as flow runs of this deployment, on its workers"
+    )
     options = parser.parse_args(arguments)
-    parameters = {"config": options.config, "output": options.output, "max_shards": options.max_shards}
+    parameters = {
+        "config": options.config,
+        "output": options.output,
+        "max_shards": options.max_shards,
+        "lanes": options.lanes,
+        "lane_deployment": options.lane_deployment,
+    }
     _run("flows.caption_dataset", "caption_dataset", parameters, options)
+
+
+def caption_shards_command(arguments: list[str] | None = None) -> NoReturn:
+    """`python -m flows.caption_shards`; ends the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.caption_shards",
+        description="Caption these shards of a planned dataset, as far as they are not done.",
+        epilog=_codes(),
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="recipe file (YAML)")
+    parser.add_argument("--output", metavar="URI", help="folder or s3:// prefix instead of the recipe's")
+    parser.add_argument("--shards", required=True, metavar="SHARDS", help="numbers and ranges, such as 0-3,7")
+    parser.add_argument("--json", action="store_true", help="print JSON lines on standard output")
+    options = parser.parse_args(arguments)
+    parameters = {"config": options.config, "output": options.output, "shards": options.shards}
+    _run("flows.caption_shards", "caption_shards", parameters, options)
+
+
+def sweep_dataset_command(arguments: list[str] | None = None) -> NoReturn:
+    """`python -m flows.sweep_dataset`; ends the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.sweep_dataset",
+        description="Delete what losing and dead attempts left beside a dataset's published shards.",
+        epilog=_codes(),
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="recipe file (YAML)")
+    parser.add_argument("--output", metavar="URI", help="folder or s3:// prefix instead of the recipe's")
+    parser.add_argument("--dry-run", action="store_true", help="only say how much would be deleted")
+    parser.add_argument("--json", action="store_true", help="print JSON lines on standard output")
+    options = parser.parse_args(arguments)
+    parameters = {"config": options.config, "output": options.output, "dry_run": options.dry_run}
+    _run("flows.sweep_dataset", "sweep_dataset", parameters, options)
 
 
 def curate_qa_command(arguments: list[str] | None = None) -> NoReturn:
@@ -159,6 +206,13 @@ def _parser(module: str, description: str) -> argparse.ArgumentParser:
 def _codes() -> str:
     codes = "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items())
     return f"Exit codes: {codes}; 143 as 130, by SIGTERM."
+
+
+def _lanes(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("must be 0 or more")
+    return number
 
 
 def _positive(text: str) -> int:

@@ -47,7 +47,7 @@ def run_shards(
     `expected_to_fail` are units in quarantine: they do not count as a sign that everything fails.
     Raises `ShardQuarantinedError` or `IncompleteError` at the end when a unit did not commit.
     """
-    run = _Run(flow, recipe, start, WATCHER.get(), get_run_logger())
+    run = RunBooks(flow, recipe, start, WATCHER.get(), get_run_logger())
     run.watcher.started(start)
     task = shard_task(stage.name)
     with Lane(recipe, dataset, stage, lambda _: open_engine()) as lane:
@@ -70,7 +70,7 @@ def run_shards(
     return run.conclude(len(units))
 
 
-class _Run:
+class RunBooks:
     """The books of one run: who is told what, and what came of it."""
 
     def __init__(
@@ -91,13 +91,16 @@ class _Run:
         self._gpus = recipe.execution.cost.gpus
 
     def observe(self, event: ShardEvent) -> None:
+        """A step of a shard is done."""
         self._tally.event(event)
         self.watcher.event(event)
 
     def tick(self) -> None:
+        """Now and then: move the progress bar."""
         self._report.progress(self._tally.snapshot())
 
     def note(self, outcome: Outcome, expected_to_fail: bool) -> None:
+        """A unit has ended."""
         self._report.add(outcome)
         if outcome.result is not None:
             self._done.append(outcome.result)

@@ -42,7 +42,7 @@ def run_dataset(
         stage=stage,
         open_engine=open_engine,
         units=units,
-        start=_start(recipe, dataset, units, committed),
+        start=run_start(recipe, dataset, units, committed),
         run_unit=_work,
         expected_to_fail=quarantined,
     )
@@ -52,7 +52,8 @@ def _work(lane: Lane, unit: Unit, observe: Observer) -> ShardResult:
     return lane.run(unit, observe)
 
 
-def _start(recipe: StageRecipe, dataset: Dataset, units: list[Unit], committed: frozenset[Unit]) -> RunStart:
+def run_start(recipe: StageRecipe, dataset: Dataset, units: list[Unit], committed: frozenset[Unit]) -> RunStart:
+    """What a run over these units begins with: samples done before, and those of the units that are fresh."""
     record, whole = dataset.record, recipe.dataset.shard_samples
     last = record.shards - 1
     fresh = [unit for unit in units if unit not in committed]

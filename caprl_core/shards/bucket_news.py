@@ -1,0 +1,77 @@
+"""What has changed in a dataset's store since the last look: how a run is followed whose lanes are other processes."""
+
+from collections import Counter
+from collections.abc import Collection
+from typing import NamedTuple
+
+from caprl_core.errors import ShardQuarantinedError
+from caprl_core.shards.dataset import Dataset
+from caprl_core.shards.events import ShardEvent, ShardResult
+from caprl_core.shards.gate import quarantined_units
+from caprl_core.shards.progress import unfinished_units
+from caprl_core.storage.commit import read_commit
+from caprl_core.storage.layout import ATTEMPTS, Unit, logged_samples, parse_unit
+
+
+class News(NamedTuple):
+    """One look. `events` has a `sample` for each new one, `begun` every unit an attempt has written something for."""
+
+    events: list[ShardEvent]
+    finished: list[ShardResult]
+    quarantined: dict[Unit, ShardQuarantinedError]
+    begun: frozenset[Unit]
+
+
+class BucketNews:
+    """Follows these units to their end. What earlier runs had logged counts as resumed, not as news."""
+
+    def __init__(self, dataset: Dataset, units: Collection[Unit]) -> None:
+        self._dataset = dataset
+        self._open = set(units)
+        self._verdicts = {unit: set(keys) for unit, keys in quarantined_units(dataset.store).items()}
+        whole: int = dataset.record.identity["dataset"]["shard_samples"]
+        last = dataset.record.shards - 1
+        self._sizes = {
+            unit: dataset.record.samples - last * whole if unit.shard == last else whole for unit in self._open
+        }
+        self._before = self._logged()
+        self._seen = dict(self._before)
+
+    def read(self) -> News:
+        """Five listings, and a record for each unit that is now done. After a `StoreError` the next look has it all."""
+        done = sorted(self._open - set(unfinished_units(self._dataset)))
+        records = {unit: read_commit(self._dataset.store, unit) for unit in done}
+        logged = self._logged()
+        verdicts = quarantined_units(self._dataset.store)
+        self._open -= records.keys()
+        events: list[ShardEvent] = []
+        for unit in sorted(self._open):
+            events += self._samples(unit, logged.get(unit, 0), 0)
+        finished = []
+        for unit, record in records.items():
+            events += self._samples(unit, record.samples, record.rejected)
+            finished.append(ShardResult(unit, record, won=True, resumed=self._before.get(unit, 0)))
+        refused = {}
+        for unit, keys in verdicts.items():
+            if unit in self._open and (new := sorted(set(keys) - self._verdicts.get(unit, set()))):
+                refused[unit] = ShardQuarantinedError(f"shard {unit.shard} is in quarantine: {new[-1]} says why")
+        self._open -= refused.keys()
+        return News(events, finished, refused, frozenset(logged))
+
+    def _samples(self, unit: Unit, samples: int, rejected: int) -> list[ShardEvent]:
+        seen = self._seen.get(unit, 0)
+        self._seen[unit] = max(seen, samples)
+        return [ShardEvent(unit, "sample", done, rejected) for done in range(seen + 1, samples + 1)]
+
+    def _logged(self) -> dict[Unit, int]:
+        """Samples in the logs of each open unit, at most as many as it has."""
+        newest: Counter[tuple[Unit, str]] = Counter()
+        for item in self._dataset.store.list(ATTEMPTS):
+            parts = item.key.split("/")
+            unit = parse_unit(parts[1]) if len(parts) > 3 else None
+            if unit is not None and unit in self._open:
+                newest[unit, parts[2]] = max(newest[unit, parts[2]], logged_samples(item.key))
+        found: Counter[Unit] = Counter()
+        for (unit, _), samples in newest.items():
+            found[unit] += samples
+        return {unit: min(samples, self._sizes[unit]) for unit, samples in found.items()}

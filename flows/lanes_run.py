@@ -1,0 +1,233 @@
+"""A run whose shards are worked by lanes elsewhere, processes or flow runs: hands out slices, follows the bucket."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from prefect import get_run_logger
+
+from caprl_core.errors import IncompleteError, StoreError
+from caprl_core.recipe.models import CostExecution, StageRecipe
+from caprl_core.shards.allotment import MAX_TRIES, Allotment
+from caprl_core.shards.bucket_news import BucketNews, News
+from caprl_core.shards.dataset import Dataset
+from caprl_core.shards.gate import quarantined_units
+from caprl_core.shards.progress import progress, unfinished_units
+from caprl_core.shards.slices import RATE_COMMITS, lane_rate, show_units
+from caprl_core.shards.stage import Stage
+from caprl_core.storage.commit import list_units, read_commits
+from caprl_core.storage.layout import Unit
+from caprl_core.storage.store import Store
+from flows.shard_run import GIVE_UP_AFTER, RunBooks
+from flows.watching import WATCHER
+from flows.whole_dataset import run_start
+from tasks.lanes import LaneHost, LaneState
+from tasks.plan import plan_dataset
+from tasks.sliding_window import Outcome
+
+POLL_S = 5.0
+"""Seconds between looks at the bucket: five listings and one request for the lanes' states."""
+SHORT_POLL_S = 0.5
+"""The same on a folder of this machine, where listings cost nothing."""
+SILENT_S = 900.0
+"""Seconds a running lane may write nothing: loading a large model from a cold disk takes some minutes of them."""
+SLOW_FACTOR = 3.0
+LOADING_S = 300.0
+"""A lane that takes three times as long as its slice should, and five minutes for its engine, is not waited for."""
+AWAY_S = 600.0
+"""Seconds the bucket or the server may be away until the run gives up. Lanes go on meanwhile as far as they can."""
+LEAVE_S = 30.0
+"""Seconds lanes have to close their engines when everything is done, before they are told to."""
+
+
+def run_dataset_in_lanes(
+    flow: str, recipe: StageRecipe, *, stage: Stage, host: Callable[[], LaneHost], max_shards: int | None = None
+) -> dict[str, Any]:
+    """Have every unit that is not done, at most `max_shards`, worked by lanes; returns what `run_dataset` returns.
+
+    The bucket decides what is done. Shards of lanes that end early, fall silent or are far too slow go to others: one
+    commit a shard wins. Raises `ShardQuarantinedError` or `IncompleteError` at the end when a unit did not commit.
+    """
+    store = Store(recipe.execution.output, recipe.execution.storage)
+    dataset, _ = plan_dataset(recipe, store, stage.name, WATCHER.get().planning)
+    committed = frozenset(list_units(store))
+    quarantined = quarantined_units(store).keys() - committed
+    # Left from a run before this one, lanes may still be at work.
+    alive = {one.unit for one in progress(dataset, CostExecution()).running if one.alive}
+    units = sorted(unfinished_units(dataset), key=lambda unit: (unit in quarantined, unit in alive, unit))[:max_shards]
+    start = run_start(recipe, dataset, units, committed)
+    run = RunBooks(flow, recipe, start, WATCHER.get(), get_run_logger())
+    run.watcher.started(start)
+    lanes = host()
+    try:
+        following = _Following(recipe, dataset, host=lanes, units=units, run=run, expected_to_fail=quarantined)
+        following.to_the_end()
+        following.let_them_leave()
+    except BaseException:
+        run.watcher.stopping()
+        raise
+    finally:
+        lanes.close()
+    return run.conclude(len(units))
+
+
+class _Following:
+    def __init__(
+        self,
+        recipe: StageRecipe,
+        dataset: Dataset,
+        *,
+        host: LaneHost,
+        units: Sequence[Unit],
+        run: RunBooks,
+        expected_to_fail: Collection[Unit],
+    ) -> None:
+        self._host = host
+        self._run = run
+        self._expected = expected_to_fail
+        self._logger = get_run_logger()
+        self._news = BucketNews(dataset, units)
+        self._allotment = Allotment(
+            units,
+            lanes=host.free(),
+            fill=recipe.execution.runner.shards_in_flight,
+            shard_samples=recipe.dataset.shard_samples,
+        )
+        self._records = deque(
+            (one for one in read_commits(dataset.store, list_units(dataset.store)) if one.revision == 0), RATE_COMMITS
+        )
+        self._poll_s = SHORT_POLL_S if dataset.store.is_local else POLL_S
+        self._numbers = 0
+        self._running_since: dict[int, float] = {}
+        self._heard: dict[int, float] = {}
+        self._over: set[int] = set()
+        self._away_since: dict[str, float] = {}
+        # All lanes of a pool may die of one cause; after that, so many in a row without a single shard are a sign.
+        self._fruitless = 0
+        self._patience = GIVE_UP_AFTER + host.free()
+        self._begun: frozenset[Unit] = frozenset()
+
+    def to_the_end(self) -> None:
+        while True:
+            states = self._host.states()
+            # After the states: what an ended lane has committed is then seen before its units are given to others.
+            news = self._read()
+            if news is None:
+                time.sleep(self._poll_s)
+                continue
+            self._take(news)
+            for number, state in states.items():
+                if number not in self._over:
+                    self._judge(number, state)
+            if not self._allotment.open or self._fruitless >= self._patience:
+                return
+            self._give()
+            self._run.tick()
+            time.sleep(self._poll_s)
+
+    def let_them_leave(self) -> None:
+        """Lanes end by themselves when their shards are done: their flow runs then end well too."""
+        for number, state in self._host.states().items():
+            if state is LaneState.WAITING:
+                self._host.stop(number)
+        deadline = time.monotonic() + LEAVE_S
+        while time.monotonic() < deadline and not all(state.ended for state in self._host.states().values()):
+            time.sleep(self._poll_s)
+
+    def _read(self) -> News | None:
+        """None while the bucket is away."""
+        try:
+            news = self._news.read()
+        except StoreError as error:
+            self._logger.warning("the bucket cannot be read now: %s", error)
+            self._away("bucket", error)
+            return None
+        if self._away_since.pop("bucket", None) is not None:
+            # A lane that could not write has not been silent.
+            self._heard = dict.fromkeys(self._heard, time.monotonic())
+        return news
+
+    def _away(self, what: str, error: Exception) -> None:
+        """Raise `error` when this has been away for too long."""
+        since = self._away_since.setdefault(what, time.monotonic())
+        if time.monotonic() - since > AWAY_S:
+            raise error
+
+    def _take(self, news: News) -> None:
+        self._begun = news.begun
+        for event in news.events:
+            self._run.observe(event)
+        heard = {event.unit for event in news.events} | {result.unit for result in news.finished}
+        heard |= news.quarantined.keys()
+        now = time.monotonic()
+        for number in self._heard:
+            if not heard.isdisjoint(self._allotment.held(number)):
+                self._heard[number] = now
+        if news.finished or news.quarantined:
+            self._fruitless = 0
+        for result in news.finished:
+            self._run.note(Outcome(result.unit, result, None), False)
+            if result.unit.revision == 0:
+                self._records.append(result.record)
+        for unit, error in news.quarantined.items():
+            self._run.note(Outcome(unit, None, error), True)
+        self._allotment.settled([*(result.unit for result in news.finished), *news.quarantined])
+
+    def _judge(self, number: int, state: LaneState) -> None:
+        now = time.monotonic()
+        if state.ended:
+            self._end(number, state)
+            return
+        if state is LaneState.WAITING:
+            return
+        since = self._running_since.setdefault(number, now)
+        heard = self._heard.setdefault(number, now)
+        expected = self._allotment.expected_s(number, self._rate())
+        slow = expected is not None and now - since > SLOW_FACTOR * expected + LOADING_S
+        if not self._allotment.held(number) or not (slow or now - heard > SILENT_S):
+            return
+        self._logger.warning("lane %d is %s: its shards go to others", number, "too slow" if slow else "silent")
+        self._host.stop(number)
+        self._end(number, LaneState.CRASHED)
+
+    def _end(self, number: int, state: LaneState) -> None:
+        """The lane counts no more; what it has not finished waits again."""
+        self._over.add(number)
+        self._heard.pop(number, None)
+        left = self._allotment.held(number)
+        if left:
+            self._fruitless += 1
+            self._logger.warning(
+                "lane %d %s with %s unfinished, which others take over. %s",
+                number,
+                state.value,
+                show_units(left),
+                self._host.last_words(number),
+            )
+        # One that failed has tried them all; one that was ended may have died of what it had begun.
+        tried = [unit for unit in left if state is not LaneState.CRASHED or unit in self._begun]
+        for unit in self._allotment.ended(number, tried):
+            error = IncompleteError(f"{MAX_TRIES} lanes ended with it; the last, {number}: {state.value}")
+            self._run.note(Outcome(unit, None, error), unit in self._expected)
+
+    def _give(self) -> None:
+        for _ in range(self._host.free()):
+            number = self._numbers + 1
+            units = self._allotment.give(number, self._rate(), self._begun)
+            if not units:
+                return
+            try:
+                self._host.start(number, show_units(units))
+            except Exception as error:
+                # A server that is away comes back; the slice waits until then.
+                self._logger.warning("no lane could be started now: %s", error)
+                self._allotment.ended(number, ())
+                self._away("server", error)
+                return
+            self._numbers = number
+            self._away_since.pop("server", None)
+            self._logger.info("lane %d: shards %s", number, show_units(units))
+
+    def _rate(self) -> float | None:
+        return lane_rate(self._records)
