@@ -289,7 +289,7 @@ def test_hostile_text_is_packed_and_read_back_as_it_is(images: Path, tmp_path: P
     dataset = planned(recipe)
     with lane_for(recipe, dataset, EchoEngine(answer=lambda _: text)) as lane:
         lane.run(Unit(0, 0))
-    kept = text.replace("\ud800", "?")
+    kept = text.replace("\ud800", "\N{REPLACEMENT CHARACTER}")
     assert {row["caption"] for row in rows_of(dataset, Unit(0, 0))} == {kept}
     with tarfile.open(tmp_path / "out" / "shards" / "drawn-000000.tar") as tar:
         texts = {tar.extractfile(m).read() for m in tar if m.name.endswith(".txt")}  # type: ignore[union-attr]

@@ -110,7 +110,7 @@ def test_any_text_is_kept_but_halves_of_pairs(text: str, reply: str, key: str) -
     ours = question_id(key, QUESTION)
     one = rollout(key, text + "\ud800", draws=(DrawRecord(ours, "ABCD", None, "unread", reply + "\udfff"),))
     (row,) = rows_of(one, questions={key: (QUESTION,)})
-    assert (row["caption"], row["draws"][0]["reply"], row["key"]) == (text + "?", reply + "?", key)
+    assert (row["caption"], row["draws"][0]["reply"], row["key"]) == (text + "\ufffd", reply + "\ufffd", key)
 
 
 def test_the_file_is_whole_and_replaces_that_of_a_killed_attempt(tmp_path: Path) -> None:
