@@ -11,15 +11,20 @@ MaxShardsOption = Annotated[int | None, typer.Option(min=1, help="End after so m
 
 def annotate(
     recipe: RecipeArgument,
+    *,
     output: OutputOption = None,
     max_shards: MaxShardsOption = None,
+    lanes: Annotated[
+        int | None, typer.Option(min=0, help="Engines at once, each in a process of its own; 0: one a visible GPU.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Caption a dataset as its recipe says, or what is left of it; plans first where there is no plan.
 
     The same command resumes, after whatever ended the one before. `python -m flows.caption_dataset` is the same.
     """
-    become("flows.caption_dataset", ["--config", recipe, *_common(output, max_shards, as_json)])
+    several = ["--lanes", str(lanes)] if lanes is not None else []
+    become("flows.caption_dataset", ["--config", recipe, *several, *_common(output, max_shards, as_json)])
 
 
 def retry_rejected(
