@@ -217,17 +217,24 @@ def brought_down(store: Store, folder: Path) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_killed_at_random_moments_again_and_again(zygote: Zygote, unbroken: Course, tmp_path: Path) -> None:
-    recipe = recipe_in(tmp_path)
     moments = random.Random(1)
+    seconds = unbroken.seconds
     killed = 0
-    for _ in range(8):
-        status, _ = zygote.run(recipe, kill_after_s=moments.uniform(0.3, 0.9) * unbroken.seconds)
-        assert status in (0, -signal.SIGKILL)
-        killed += status != 0
+    for trial in range(4):
+        folder = tmp_path / f"trial-{trial}"
+        folder.mkdir()
+        recipe = recipe_in(folder)
+        for _ in range(8):
+            status, _ = zygote.run(recipe, kill_after_s=moments.uniform(0.3, 0.9) * seconds)
+            assert status in (0, -signal.SIGKILL)
+            killed += status != 0
+        if killed:
+            break
+        seconds /= 2  # the unbroken run had a busier machine: this one was done before it could be killed
     assert killed
     assert zygote.run(recipe)[0] == 0
-    check_same_course(tmp_path / "run", unbroken.folder)
-    check_same_rollouts(tmp_path / "run", unbroken.folder)
+    check_same_course(folder / "run", unbroken.folder)
+    check_same_rollouts(folder / "run", unbroken.folder)
 
 
 @pytest.mark.long
