@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 help:
 	@echo "make setup      install everything into .venv (each other target does it too)"
 	@echo "make demo       questions, GRPO, datasets, scores on this machine: no GPU, no internet, no AWS"
-	@echo "make test       the tests (under 20 minutes on two cores)"
+	@echo "make test       the tests (under 25 minutes on two cores)"
 	@echo "make test-long  the tests that take minutes each"
 	@echo "make test-nightly  100,000 cases of each property of questions, rotations and letters (hours)"
 	@echo "make check      lint, format and types"
