@@ -1,6 +1,5 @@
 """Exports of millions of rows in flat memory beside plain copying, joining to a source's file, and downloads."""
 
-import datetime as dt
 import hashlib
 import json
 import os
@@ -14,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bench import sharegpt4v_file
-from bench.measuring import Report, middle, options
-from bench.plan_scale import peak_mib
+from bench.made_commits import commit_record
+from bench.measuring import Report, middle, options, peak_mib
 from bench.s3_server import BUCKET, S3Server
 from caprl_core.captioning.stage import CaptionStage
 from caprl_core.data.row import encode_line
@@ -26,8 +25,7 @@ from caprl_core.export.subsets import Division
 from caprl_core.export.trainer_files import export_for_trainer
 from caprl_core.export.trainers.llamafactory import LLAMAFACTORY
 from caprl_core.shards.dataset import Dataset, DatasetRecord, open_dataset
-from caprl_core.storage.commit import CommitRecord, CommittedObject, Usage
-from caprl_core.storage.layout import DATASET, ROLES, Attempt, Unit
+from caprl_core.storage.layout import DATASET, ROLES, Unit
 from caprl_core.storage.store import Store
 
 METHOD = """Each timing is a process of its own; peak memory is its VmHWM, interpreter and libraries included. The
@@ -87,34 +85,8 @@ def make_dataset(store: Store, shards: int, content: Callable[[int, str], tuple[
     store.put(record.plan_key, b"plan")
     for shard in range(shards):
         unit = Unit(shard, 0)
-        attempt = Attempt.begin(unit)
         contents = {role: content(shard, role) for role in ROLES}
-        made = CommitRecord(
-            dataset="bench",
-            stage="caption",
-            fingerprint=record.fingerprint,
-            shard=shard,
-            revision=0,
-            supersedes=None,
-            attempt=attempt.id,
-            samples=SHARD,
-            rows=SHARD,
-            rejected=0,
-            reasons={},
-            attempts={"1": SHARD},
-            objects=tuple(
-                CommittedObject(
-                    role=role,  # type: ignore[arg-type]
-                    attempt_key=attempt.object_key(role),
-                    final_key=unit.final_key("bench", role),
-                    size=contents[role][0],
-                    sha256=contents[role][1],
-                )
-                for role in ROLES
-            ),
-            usage=Usage(),
-            created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        )
+        made = commit_record(record.fingerprint, unit, SHARD, contents)
         store.create(unit.commit_key, made.encode())
     return open_dataset(store)
 

@@ -1,6 +1,5 @@
 """Scale: planning 1,246,000 and 5,000,000 samples in flat memory, and a bucket with 5,000 commits."""
 
-import datetime as dt
 import hashlib
 import json
 import random
@@ -16,15 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench import sharegpt4v_file
-from bench.measuring import Report, options
+from bench.made_commits import commit_record
+from bench.measuring import Report, options, peak_mib
 from bench.s3_server import BUCKET, S3Server
 from caprl_core.export.jsonl import export_jsonl
 from caprl_core.recipe.models import CaptionRecipe, CostExecution
 from caprl_core.shards.dataset import create_dataset, open_dataset
 from caprl_core.shards.plan import write_plan
 from caprl_core.shards.progress import progress, unfinished_units
-from caprl_core.storage.commit import CommitRecord, CommittedObject, Usage
-from caprl_core.storage.layout import COMMIT_CACHE, ROLES, Attempt, Unit
+from caprl_core.storage.commit import Usage
+from caprl_core.storage.layout import COMMIT_CACHE, ROLES, Unit
 from caprl_core.storage.store import Store
 
 METHOD = """Each timing is a process of its own; peak memory is its VmHWM, interpreter and libraries included. Files
@@ -79,6 +79,9 @@ def export(folder: Path) -> int:
     return export_jsonl(open_dataset(Store(str(folder))), str(folder.parent / "export.jsonl")).rows
 
 
+USAGE = Usage(prompt_tokens=1, completion_tokens=1, engine_s=30.0, wall_s=60.0)
+"""Of every commit: so that rates and costs are worked out."""
+
 JOBS = {
     "parse": parse,
     "sharegpt4v": lambda path: plan("sharegpt4v", path),
@@ -87,47 +90,11 @@ JOBS = {
 }
 
 
-def peak_mib() -> float:
-    """Highest resident memory so far. Not ru_maxrss: a child's starts at what its parent had when it was started."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
-
-
 def child(job: str, path: Path) -> tuple[float, float, int]:
     """Seconds, peak MiB and count of a job in a process of its own."""
     command = [sys.executable, "-m", "bench.plan_scale", "--job", job, "--path", str(path)]
     answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return answer["seconds"], answer["peak_mib"], answer["count"]
-
-
-def record(fingerprint: str, unit: Unit, samples: int, jsonl: tuple[int, str]) -> CommitRecord:
-    attempt = Attempt.begin(unit)
-    return CommitRecord(
-        dataset="bench",
-        stage="caption",
-        fingerprint=fingerprint,
-        shard=unit.shard,
-        revision=unit.revision,
-        supersedes=None,
-        attempt=attempt.id,
-        samples=samples,
-        rows=samples,
-        rejected=0,
-        reasons={},
-        attempts={"1": samples},
-        objects=tuple(
-            CommittedObject(
-                role=role,  # type: ignore[arg-type]
-                attempt_key=attempt.object_key(role),
-                final_key=unit.final_key("bench", role),
-                size=jsonl[0] if role == "jsonl" else 1,
-                sha256=jsonl[1] if role == "jsonl" else hashlib.sha256(b"x").hexdigest(),
-            )
-            for role in ROLES
-        ),
-        usage=Usage(prompt_tokens=1, completion_tokens=1, engine_s=30.0, wall_s=60.0),
-        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-    )
 
 
 def commit_all(store: Store, source: Path, shards: int, content: bytes | None) -> None:
@@ -139,11 +106,14 @@ def commit_all(store: Store, source: Path, shards: int, content: bytes | None) -
         store.put("linked.jsonl", content)
         (Path(store.uri) / "shards").mkdir()
     linked = Path(store.uri) / "linked.jsonl"
-    jsonl = (len(content), hashlib.sha256(content).hexdigest()) if content else (1, hashlib.sha256(b"x").hexdigest())
+    nothing = (1, hashlib.sha256(b"x").hexdigest())
+    contents = dict.fromkeys(ROLES, nothing)
+    if content:
+        contents["jsonl"] = (len(content), hashlib.sha256(content).hexdigest())
 
     def one(shard: int) -> None:
         unit = Unit(shard, 0)
-        made = record(dataset.record.fingerprint, unit, 1000, jsonl)
+        made = commit_record(dataset.record.fingerprint, unit, 1000, contents, USAGE)
         for item in made.objects:
             if content and item.role == "jsonl":
                 # 5,000 links to one file, or the disk would need 11 GB.

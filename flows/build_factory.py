@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefect import flow
-from prefect.runtime import flow_run
 
-from caprl_core.errors import BadInputError
 from caprl_core.factory.chain import (
     Trained,
     captioned_by,
@@ -42,6 +40,7 @@ from caprl_core.recipe.training import TrainingRecipe
 from flows.caption_dataset import caption_dataset
 from flows.curate_qa import curate_qa
 from flows.evaluate_captions import evaluate_captions
+from flows.run_names import named_by
 from flows.train_captioner import train_captioner
 from tasks.publishing import (
     compare_captioners,
@@ -62,15 +61,7 @@ class _Parts(NamedTuple):
     evaluate: PrismRecipe
 
 
-def _run_name() -> str:
-    config = str(flow_run.parameters["config"])
-    try:
-        return load_factory_recipe(config).name
-    except BadInputError:
-        return Path(config).stem  # the flow itself says what is wrong
-
-
-@flow(name="build-factory", flow_run_name=_run_name, persist_result=False)
+@flow(name="build-factory", flow_run_name=named_by(load_factory_recipe), persist_result=False)
 def build_factory(config: str) -> dict[str, Any]:
     """Run the factory of a recipe, or what is left of it. Returns a summary, `published` telling whether it was.
 

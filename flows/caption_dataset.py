@@ -12,11 +12,9 @@ if __name__ == "__main__":
     caption_dataset_command()
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
-from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from caprl_core.captioning.stage import CaptionStage
@@ -27,23 +25,16 @@ from caprl_core.recipe.load import load_recipe
 from caprl_core.recipe.models import CaptionRecipe
 from caprl_core.recipe.relocate import relocated
 from flows.lanes_run import run_dataset_in_lanes
+from flows.run_names import named_by
 from flows.shard_run import MAX_IN_FLIGHT
 from flows.whole_dataset import run_dataset
 from tasks.deployed_lanes import DeployedLanes
 from tasks.lanes import LaneHost, LocalLanes
 
 
-def _run_name() -> str:
-    config = str(flow_run.parameters["config"])
-    try:
-        return load_recipe(config).name
-    except BadInputError:
-        return Path(config).stem  # the flow itself says what is wrong
-
-
 @flow(
     name="caption-dataset",
-    flow_run_name=_run_name,
+    flow_run_name=named_by(load_recipe),
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_IN_FLIGHT),  # type: ignore[arg-type]
     persist_result=False,
 )

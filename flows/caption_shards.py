@@ -19,16 +19,12 @@ from caprl_core.engines.open import open_engine
 from caprl_core.recipe.load import load_recipe
 from caprl_core.recipe.relocate import relocated
 from caprl_core.shards.dataset import open_dataset
-from caprl_core.shards.events import Observer, ShardResult
 from caprl_core.shards.gate import quarantined_units
-from caprl_core.shards.lane import Lane
 from caprl_core.shards.progress import unfinished_units
 from caprl_core.shards.slices import parse_units
-from caprl_core.shards.tally import RunStart
 from caprl_core.storage.commit import list_units
-from caprl_core.storage.layout import Unit
 from caprl_core.storage.store import Store
-from flows.shard_run import MAX_IN_FLIGHT, run_shards
+from flows.shard_run import MAX_IN_FLIGHT, part_start, run_shards
 
 
 @flow(
@@ -49,19 +45,7 @@ def caption_shards(config: str, shards: str | list[int], output: str | None = No
     unfinished = set(unfinished_units(dataset))
     units = [unit for unit in wanted if unit in unfinished]
     committed = frozenset(list_units(dataset.store))
-    whole, last = recipe.dataset.shard_samples, dataset.record.shards - 1
-    fresh = [unit for unit in units if unit not in committed]
-    samples = sum(dataset.record.samples - last * whole if unit.shard == last else whole for unit in fresh)
-    start = RunStart(
-        name=dataset.record.name,
-        uri=dataset.store.uri,
-        samples=samples,
-        total=samples,
-        done=0,
-        rejected=0,
-        shards=len(units),
-        counted=committed,
-    )
+    samples = sum(dataset.shard_samples(unit.shard) for unit in units if unit not in committed)
     return run_shards(
         "caption-shards",
         recipe,
@@ -69,11 +53,6 @@ def caption_shards(config: str, shards: str | list[int], output: str | None = No
         stage=CaptionStage(recipe),
         open_engine=lambda: open_engine(recipe),
         units=units,
-        start=start,
-        run_unit=_work,
+        start=part_start(dataset, units, samples, committed),
         expected_to_fail=quarantined_units(dataset.store).keys() - committed,
     )
-
-
-def _work(lane: Lane, unit: Unit, observe: Observer) -> ShardResult:
-    return lane.run(unit, observe)

@@ -22,7 +22,9 @@ from flows.training_watching import TRAINING_WATCHER
 
 def caption_dataset_command(arguments: list[str] | None = None) -> NoReturn:
     """`python -m flows.caption_dataset`; ends the process."""
-    parser = _parser("flows.caption_dataset", "Caption a dataset as its recipe says, or what is left of it.")
+    module = "flows.caption_dataset"
+    parser = _parser(module, "Caption a dataset as its recipe says, or what is left of it.", output=True)
+    _add_max_shards(parser)
     parser.add_argument(
         "--lanes",
         type=_lanes,
@@ -32,175 +34,117 @@ def caption_dataset_command(arguments: list[str] | None = None) -> NoReturn:
     parser.add_argument(
         "--lane-deployment", metavar="FLOW/NAME", help="run the lanes as flow runs of this deployment, on its workers"
     )
-    options = parser.parse_args(arguments)
-    parameters = {
-        "config": options.config,
-        "output": options.output,
-        "max_shards": options.max_shards,
-        "lanes": options.lanes,
-        "lane_deployment": options.lane_deployment,
-    }
-    _run("flows.caption_dataset", "caption_dataset", parameters, options)
+    _run(module, parser, arguments)
 
 
 def caption_shards_command(arguments: list[str] | None = None) -> NoReturn:
     """`python -m flows.caption_shards`; ends the process."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.caption_shards",
-        description="Caption these shards of a planned dataset, as far as they are not done.",
-        epilog=_codes(),
-    )
-    parser.add_argument("--config", required=True, metavar="FILE", help="recipe file (YAML)")
-    parser.add_argument("--output", metavar="URI", help="folder or s3:// prefix instead of the recipe's")
+    module = "flows.caption_shards"
+    parser = _parser(module, "Caption these shards of a planned dataset, as far as they are not done.", output=True)
     parser.add_argument("--shards", required=True, metavar="SHARDS", help="numbers and ranges, such as 0-3,7")
-    parser.add_argument("--json", action="store_true", help="print JSON lines on standard output")
-    options = parser.parse_args(arguments)
-    parameters = {"config": options.config, "output": options.output, "shards": options.shards}
-    _run("flows.caption_shards", "caption_shards", parameters, options)
+    _run(module, parser, arguments)
 
 
 def sweep_dataset_command(arguments: list[str] | None = None) -> NoReturn:
     """`python -m flows.sweep_dataset`; ends the process."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.sweep_dataset",
-        description="Delete what losing and dead attempts left beside a dataset's published shards.",
-        epilog=_codes(),
-    )
-    parser.add_argument("--config", required=True, metavar="FILE", help="recipe file (YAML)")
-    parser.add_argument("--output", metavar="URI", help="folder or s3:// prefix instead of the recipe's")
+    module = "flows.sweep_dataset"
+    what = "Delete what losing and dead attempts left beside a dataset's published shards."
+    parser = _parser(module, what, output=True)
     parser.add_argument("--dry-run", action="store_true", help="only say how much would be deleted")
-    parser.add_argument("--json", action="store_true", help="print JSON lines on standard output")
-    options = parser.parse_args(arguments)
-    parameters = {"config": options.config, "output": options.output, "dry_run": options.dry_run}
-    _run("flows.sweep_dataset", "sweep_dataset", parameters, options)
+    _run(module, parser, arguments)
+
+
+def retry_rejected_command(arguments: list[str] | None = None) -> NoReturn:
+    """`python -m flows.retry_rejected`; ends the process."""
+    module = "flows.retry_rejected"
+    what = "Ask rejected samples again, in superseding revisions of their shards."
+    parser = _parser(module, what, output=True)
+    _add_max_shards(parser)
+    _add_reasons(parser)
+    _run(module, parser, arguments)
+
+
+def resume_failed_command(arguments: list[str] | None = None) -> NoReturn:
+    """`python -m flows.resume_failed`; ends the process."""
+    module = "flows.resume_failed"
+    what = "Find from the bucket what is missing, quarantined or rejected, and run just that."
+    parser = _parser(module, what, output=True)
+    _add_max_shards(parser)
+    _add_reasons(parser)
+    parser.add_argument(
+        "--max-revisions", type=_positive, default=3, metavar="N", help="times a shard's rejected samples are redone"
+    )
+    _run(module, parser, arguments)
 
 
 def curate_qa_command(arguments: list[str] | None = None) -> NoReturn:
     """`python -m flows.curate_qa`; ends the process."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.curate_qa",
-        description="Curate a question set as its recipe says, or what is left of it.",
-        epilog=_codes(),
-    )
-    parser.add_argument("--config", required=True, metavar="FILE", help="recipe file (YAML)")
-    parser.add_argument("--output", metavar="URI", help="folder or s3:// prefix instead of the recipe's")
-    parser.add_argument(
-        "--stage",
-        action="append",
-        choices=("generate", "extract", "answer", "filter"),
-        help="only this stage; repeatable",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON lines on standard output")
-    options = parser.parse_args(arguments)
-    parameters = {"config": options.config, "output": options.output, "stages": options.stage}
-    _run("flows.curate_qa", "curate_qa", parameters, options, load_qa_recipe)
+    module = "flows.curate_qa"
+    parser = _parser(module, "Curate a question set as its recipe says, or what is left of it.", output=True)
+    _add_stages(parser, ("generate", "extract", "answer", "filter"))
+    _run(module, parser, arguments, load_qa_recipe)
 
 
 def evaluate_captions_command(arguments: list[str] | None = None) -> NoReturn:
     """`python -m flows.evaluate_captions`; ends the process."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.evaluate_captions",
-        description="Evaluate captions as a recipe says, or what is left of it.",
-        epilog=_codes(),
-    )
-    parser.add_argument("--config", required=True, metavar="FILE", help="recipe file (YAML)")
-    parser.add_argument("--output", metavar="URI", help="folder or s3:// prefix instead of the recipe's")
-    parser.add_argument(
-        "--stage", action="append", choices=("captions", "judge", "score"), help="only this stage; repeatable"
-    )
+    module = "flows.evaluate_captions"
+    parser = _parser(module, "Evaluate captions as a recipe says, or what is left of it.", output=True)
+    _add_stages(parser, ("captions", "judge", "score"))
     parser.add_argument("--captions", metavar="URI", help="judge this file of captions instead")
     parser.add_argument("--captions-name", metavar="NAME", help="whose they are; default: the file's name")
     parser.add_argument(
         "--match", choices=("path", "name", "stem", "id"), default="path", help="how the file names its images"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON lines on standard output")
-    options = parser.parse_args(arguments)
-    parameters = {"config": options.config, "output": options.output, "stages": options.stage}
-    if options.captions is not None:
-        name = options.captions_name or options.captions.rstrip("/").rpartition("/")[2]
-        parameters["captions"] = {"name": name, "uri": options.captions, "match": options.match}
-    _run("flows.evaluate_captions", "evaluate_captions", parameters, options, load_prism_recipe)
 
+    def parameters(options: dict[str, Any]) -> dict[str, Any]:
+        uri, name, match = (options.pop(key) for key in ("captions", "captions_name", "match"))
+        if uri is None:
+            return options
+        return options | {"captions": {"name": name or uri.rstrip("/").rpartition("/")[2], "uri": uri, "match": match}}
 
-def build_factory_command(arguments: list[str] | None = None) -> NoReturn:
-    """`python -m flows.build_factory`; ends the process."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.build_factory",
-        description="Curate, train, annotate, verify, evaluate, and publish what is not worse; or what is left of it.",
-        epilog=_codes(),
-    )
-    parser.add_argument("--config", required=True, metavar="FILE", help="recipe file (YAML)")
-    parser.add_argument("--json", action="store_true", help="print JSON lines on standard output")
-    options = parser.parse_args(arguments)
-    module = "flows.build_factory"
-    display = TrainingDisplay(as_json=options.json, live=sys.stderr.isatty(), resume=_resume(module))
-    TRAINING_WATCHER.set(display.training)
-    _run(module, "build_factory", {"config": options.config}, options, load_factory_recipe, display=display)
+    _run(module, parser, arguments, load_prism_recipe, parameters=parameters)
 
 
 def train_captioner_command(arguments: list[str] | None = None) -> NoReturn:
     """`python -m flows.train_captioner`; ends the process."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.train_captioner",
-        description="Train a captioner as its recipe says, from its newest checkpoint on, and register it.",
-        epilog=_codes(),
-    )
-    parser.add_argument("--config", required=True, metavar="FILE", help="recipe file (YAML)")
-    parser.add_argument("--output", metavar="URI", help="folder or s3:// prefix instead of the recipe's")
-    parser.add_argument("--json", action="store_true", help="print JSON lines on standard output")
-    options = parser.parse_args(arguments)
-    parameters = {"config": options.config, "output": options.output}
     module = "flows.train_captioner"
-    display = TrainingDisplay(as_json=options.json, live=sys.stderr.isatty(), resume=_resume(module))
-    TRAINING_WATCHER.set(display.training)
-    _run(module, "train_captioner", parameters, options, load_training_recipe, display=display)
+    what = "Train a captioner as its recipe says, from its newest checkpoint on, and register it."
+    _run(module, _parser(module, what, output=True), arguments, load_training_recipe, trains=True)
 
 
-def retry_rejected_command(arguments: list[str] | None = None) -> NoReturn:
-    """`python -m flows.retry_rejected`; ends the process."""
-    parser = _parser("flows.retry_rejected", "Ask rejected samples again, in superseding revisions of their shards.")
-    parser.add_argument(
-        "--reason", action="append", metavar="REASON", help="only samples rejected for this reason; repeatable"
-    )
-    options = parser.parse_args(arguments)
-    parameters = {
-        "config": options.config,
-        "reasons": options.reason,
-        "output": options.output,
-        "max_shards": options.max_shards,
-    }
-    _run("flows.retry_rejected", "retry_rejected", parameters, options)
+def build_factory_command(arguments: list[str] | None = None) -> NoReturn:
+    """`python -m flows.build_factory`; ends the process."""
+    module = "flows.build_factory"
+    what = "Curate, train, annotate, verify, evaluate, and publish what is not worse; or what is left of it."
+    _run(module, _parser(module, what, output=False), arguments, load_factory_recipe, trains=True)
 
 
-def resume_failed_command(arguments: list[str] | None = None) -> NoReturn:
-    """`python -m flows.resume_failed`; ends the process."""
-    parser = _parser(
-        "flows.resume_failed", "Find from the bucket what is missing, quarantined or rejected, and run just that."
-    )
-    parser.add_argument(
-        "--reason", action="append", metavar="REASON", help="only samples rejected for this reason; repeatable"
-    )
-    parser.add_argument(
-        "--max-revisions", type=_positive, default=3, metavar="N", help="times a shard's rejected samples are redone"
-    )
-    options = parser.parse_args(arguments)
-    parameters = {
-        "config": options.config,
-        "output": options.output,
-        "reasons": options.reason,
-        "max_revisions": options.max_revisions,
-        "max_shards": options.max_shards,
-    }
-    _run("flows.resume_failed", "resume_failed", parameters, options)
-
-
-def _parser(module: str, description: str) -> argparse.ArgumentParser:
+def _parser(module: str, description: str, *, output: bool) -> argparse.ArgumentParser:
+    """Options are called as the parameters of the flow are, `--json` apart."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description, epilog=_codes())
     parser.add_argument("--config", required=True, metavar="FILE", help="recipe file (YAML)")
-    parser.add_argument("--output", metavar="URI", help="folder or s3:// prefix instead of the recipe's")
-    parser.add_argument("--max-shards", type=_positive, metavar="N", help="end after so many shards")
+    if output:
+        parser.add_argument("--output", metavar="URI", help="folder or s3:// prefix instead of the recipe's")
     parser.add_argument("--json", action="store_true", help="print JSON lines on standard output")
     return parser
+
+
+def _add_max_shards(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-shards", type=_positive, metavar="N", help="end after so many shards")
+
+
+def _add_reasons(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reason",
+        dest="reasons",
+        action="append",
+        metavar="REASON",
+        help="only samples rejected for this reason; repeatable",
+    )
+
+
+def _add_stages(parser: argparse.ArgumentParser, stages: tuple[str, ...]) -> None:
+    parser.add_argument("--stage", dest="stages", action="append", choices=stages, help="only this stage; repeatable")
 
 
 def _codes() -> str:
@@ -224,22 +168,28 @@ def _positive(text: str) -> int:
 
 def _run(
     module: str,
-    flow: str,
-    parameters: dict[str, Any],
-    options: argparse.Namespace,
+    parser: argparse.ArgumentParser,
+    arguments: list[str] | None,
     load: Callable[[str], object] = load_recipe,
     *,
-    display: RunDisplay | None = None,
+    parameters: Callable[[dict[str, Any]], dict[str, Any]] = lambda options: options,
+    trains: bool = False,
 ) -> NoReturn:
+    """Run the flow of a module, called as the module is; `trains` shows the steps of a training."""
     from flows.embedded import run_embedded  # noqa: PLC0415
 
-    display = display or RunDisplay(as_json=options.json, live=sys.stderr.isatty(), resume=_resume(module))
+    options = vars(parser.parse_args(arguments))
+    shown = {"as_json": options.pop("json"), "live": sys.stderr.isatty(), "resume": _resume(module)}
+    display = RunDisplay(**shown)
+    if trains:
+        display = course = TrainingDisplay(**shown)
+        TRAINING_WATCHER.set(course.training)
     try:
-        load(options.config)  # a misspelt key is told before the seconds a server takes to start
+        load(options["config"])  # a misspelt key is told before the seconds a server takes to start
     except CaprlError as error:
         display.error(str(error))
         sys.exit(exit_code(error))
-    sys.exit(run_embedded(module, flow, parameters, display))
+    sys.exit(run_embedded(module, module.rpartition(".")[2], parameters(options), display))
 
 
 def _resume(module: str) -> str:

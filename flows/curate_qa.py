@@ -11,11 +11,9 @@ if __name__ == "__main__":
     curate_qa_command()
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from caprl_core.engines.none import NoEngine
@@ -31,6 +29,7 @@ from caprl_core.recipe.qa_stages import answer_recipe, extract_recipe, generate_
 from caprl_core.recipe.relocate import relocated
 from caprl_core.shards.dataset import open_dataset
 from caprl_core.storage.store import Store
+from flows.run_names import named_by
 from flows.shard_run import MAX_IN_FLIGHT
 from flows.whole_dataset import run_dataset
 from tasks.curation import curate_questions
@@ -38,17 +37,9 @@ from tasks.curation import curate_questions
 STAGES = ("generate", "extract", "answer", "filter")
 
 
-def _run_name() -> str:
-    config = str(flow_run.parameters["config"])
-    try:
-        return load_qa_recipe(config).name
-    except BadInputError:
-        return Path(config).stem  # the flow itself says what is wrong
-
-
 @flow(
     name="curate-qa",
-    flow_run_name=_run_name,
+    flow_run_name=named_by(load_qa_recipe),
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_IN_FLIGHT),  # type: ignore[arg-type]
     persist_result=False,
 )

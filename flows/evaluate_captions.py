@@ -11,11 +11,9 @@ if __name__ == "__main__":
     evaluate_captions_command()
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from caprl_core.engines.none import NoEngine
@@ -30,6 +28,7 @@ from caprl_core.recipe.prism import PrismRecipe
 from caprl_core.recipe.relocate import relocated
 from caprl_core.shards.dataset import open_dataset
 from caprl_core.storage.store import Store
+from flows.run_names import named_by
 from flows.shard_run import MAX_IN_FLIGHT
 from flows.whole_dataset import run_dataset
 from tasks.evaluation import check_questions, score_captions
@@ -37,17 +36,9 @@ from tasks.evaluation import check_questions, score_captions
 STAGES = ("captions", "judge", "score")
 
 
-def _run_name() -> str:
-    config = str(flow_run.parameters["config"])
-    try:
-        return load_prism_recipe(config).name
-    except BadInputError:
-        return Path(config).stem  # the flow itself says what is wrong
-
-
 @flow(
     name="evaluate-captions",
-    flow_run_name=_run_name,
+    flow_run_name=named_by(load_prism_recipe),
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_IN_FLIGHT),  # type: ignore[arg-type]
     persist_result=False,
 )

@@ -26,10 +26,9 @@ from caprl_core.shards.lacking import lacking
 from caprl_core.shards.lane import Lane
 from caprl_core.shards.revise import known_reasons
 from caprl_core.shards.revise import retry_rejected as revise_unit
-from caprl_core.shards.tally import RunStart
 from caprl_core.storage.layout import Unit
 from caprl_core.storage.store import Store
-from flows.shard_run import MAX_IN_FLIGHT, run_shards
+from flows.shard_run import MAX_IN_FLIGHT, part_start, run_shards
 
 
 @flow(
@@ -56,17 +55,7 @@ def resume_failed(
     found = lacking(dataset, wanted, max_revisions)
     units = [*found.missing, *found.quarantined, *found.rejected][:max_shards]
     again = frozenset(found.rejected)
-    samples = sum(found.samples[unit] for unit in units)
-    start = RunStart(
-        name=dataset.record.name,
-        uri=dataset.store.uri,
-        samples=samples,
-        total=samples,
-        done=0,
-        rejected=0,
-        shards=len(units),
-        counted=found.committed,
-    )
+    samples = sum(found.samples[unit] for unit in units if unit not in found.committed)
 
     def work(lane: Lane, unit: Unit, observe: Observer) -> ShardResult:
         if unit in again:
@@ -80,7 +69,7 @@ def resume_failed(
         stage=CaptionStage(recipe),
         open_engine=lambda: open_engine(recipe),
         units=units,
-        start=start,
+        start=part_start(dataset, units, samples, found.committed),
         run_unit=work,
         expected_to_fail=found.quarantined,
     )

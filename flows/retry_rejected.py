@@ -23,10 +23,9 @@ from caprl_core.shards.events import Observer, ShardResult
 from caprl_core.shards.lane import Lane
 from caprl_core.shards.revise import known_reasons, next_unit, revisable
 from caprl_core.shards.revise import retry_rejected as revise_unit
-from caprl_core.shards.tally import RunStart
 from caprl_core.storage.layout import Unit
 from caprl_core.storage.store import Store
-from flows.shard_run import MAX_IN_FLIGHT, run_shards
+from flows.shard_run import MAX_IN_FLIGHT, part_start, run_shards
 
 
 @flow(
@@ -47,15 +46,6 @@ def retry_rejected(
     dataset = open_dataset(Store(recipe.execution.output, recipe.execution.storage), recipe)
     records = revisable(dataset, wanted)[:max_shards]
     samples = sum(record.samples for record in records)
-    start = RunStart(
-        name=dataset.record.name,
-        uri=dataset.store.uri,
-        samples=samples,
-        total=samples,
-        done=0,
-        rejected=0,
-        shards=len(records),
-    )
 
     def revise(lane: Lane, unit: Unit, observe: Observer) -> ShardResult:
         return revise_unit(lane, dataset, unit, wanted, observe)
@@ -68,6 +58,6 @@ def retry_rejected(
         stage=CaptionStage(recipe),
         open_engine=lambda: open_engine(recipe),
         units=units,
-        start=start,
+        start=part_start(dataset, units, samples),
         run_unit=revise,
     )

@@ -30,6 +30,25 @@ MAX_IN_FLIGHT = 16
 RunUnit = Callable[[Lane, Unit, Observer], ShardResult]
 
 
+def work_unit(lane: Lane, unit: Unit, observe: Observer) -> ShardResult:
+    """Work a unit to its commit, or find it committed."""
+    return lane.run(unit, observe)
+
+
+def part_start(dataset: Dataset, units: Sequence[Unit], samples: int, counted: Collection[Unit] = ()) -> RunStart:
+    """What a run over a part of a dataset begins with: `samples` of these units, none of them done."""
+    return RunStart(
+        name=dataset.record.name,
+        uri=dataset.store.uri,
+        samples=samples,
+        total=samples,
+        done=0,
+        rejected=0,
+        shards=len(units),
+        counted=counted,
+    )
+
+
 def run_shards(
     flow: str,
     recipe: StageRecipe,
@@ -39,7 +58,7 @@ def run_shards(
     open_engine: Callable[[], Engine],
     units: Sequence[Unit],
     start: RunStart,
-    run_unit: RunUnit,
+    run_unit: RunUnit = work_unit,
     expected_to_fail: Collection[Unit] = (),
 ) -> dict[str, Any]:
     """Work every unit; one that fails does not stop the others. Returns what was done.

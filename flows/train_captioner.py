@@ -11,30 +11,21 @@ if __name__ == "__main__":
 
     train_captioner_command()
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.runtime import flow_run
 
 from caprl_core.errors import BadInputError
 from caprl_core.recipe.load import load_training_recipe
 from caprl_core.recipe.training import TrainingRecipe
 from caprl_core.training.launch import machine_rank
 from caprl_core.training.registry import Captioner, registered_before
+from flows.run_names import named_by
 from flows.training_watching import TRAINING_WATCHER
 from tasks.training import Watched, evaluate, register, train, write_page
 
 
-def _run_name() -> str:
-    config = str(flow_run.parameters["config"])
-    try:
-        return load_training_recipe(config).name
-    except BadInputError:
-        return Path(config).stem  # the flow itself says what is wrong
-
-
-@flow(name="train-captioner", flow_run_name=_run_name, persist_result=False)
+@flow(name="train-captioner", flow_run_name=named_by(load_training_recipe), persist_result=False)
 def train_captioner(config: str, output: str | None = None) -> dict[str, Any]:
     """Train the captioner of a recipe, or what is left of it, and register it. Returns a summary.
 

@@ -6,9 +6,7 @@ from typing import Any
 from caprl_core.engines.protocol import Engine
 from caprl_core.recipe.models import StageRecipe
 from caprl_core.shards.dataset import Dataset
-from caprl_core.shards.events import Observer, ShardResult
 from caprl_core.shards.gate import quarantined_units
-from caprl_core.shards.lane import Lane
 from caprl_core.shards.progress import progress, unfinished_units
 from caprl_core.shards.stage import Stage
 from caprl_core.shards.tally import RunStart
@@ -43,19 +41,13 @@ def run_dataset(
         open_engine=open_engine,
         units=units,
         start=run_start(recipe, dataset, units, committed),
-        run_unit=_work,
         expected_to_fail=quarantined,
     )
 
 
-def _work(lane: Lane, unit: Unit, observe: Observer) -> ShardResult:
-    return lane.run(unit, observe)
-
-
 def run_start(recipe: StageRecipe, dataset: Dataset, units: list[Unit], committed: frozenset[Unit]) -> RunStart:
     """What a run over these units begins with: samples done before, and those of the units that are fresh."""
-    record, whole = dataset.record, recipe.dataset.shard_samples
-    last = record.shards - 1
+    record = dataset.record
     fresh = [unit for unit in units if unit not in committed]
     before = progress(dataset, recipe.execution.cost)
     done = before.rows + before.rejected
@@ -63,7 +55,7 @@ def run_start(recipe: StageRecipe, dataset: Dataset, units: list[Unit], committe
         name=record.name,
         uri=dataset.store.uri,
         samples=record.samples,
-        total=done + sum(record.samples - last * whole if unit.shard == last else whole for unit in fresh),
+        total=done + sum(dataset.shard_samples(unit.shard) for unit in fresh),
         done=done,
         rejected=before.rejected,
         shards=len(units),

@@ -29,11 +29,7 @@ class BucketNews:
         self._dataset = dataset
         self._open = set(units)
         self._verdicts = {unit: set(keys) for unit, keys in quarantined_units(dataset.store).items()}
-        whole: int = dataset.record.identity["dataset"]["shard_samples"]
-        last = dataset.record.shards - 1
-        self._sizes = {
-            unit: dataset.record.samples - last * whole if unit.shard == last else whole for unit in self._open
-        }
+        self._sizes = {unit: dataset.shard_samples(unit.shard) for unit in self._open}
         self._before = self._logged()
         self._seen = dict(self._before)
 

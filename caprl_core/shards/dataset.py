@@ -38,6 +38,12 @@ class Dataset:
     record: DatasetRecord
     plan: Plan
 
+    def shard_samples(self, shard: int) -> int:
+        """Samples of a shard: the last one has what is left."""
+        whole: int = self.record.identity["dataset"]["shard_samples"]
+        last = self.record.shards - 1
+        return self.record.samples - last * whole if shard == last else whole
+
 
 def create_dataset(recipe: StageRecipe, store: Store, report: PlanReport, stage: str = "caption") -> Dataset:
     """Give a store its identity and plan. Creating the same dataset again is no error; another one is refused."""

@@ -20,7 +20,7 @@ class Lacking(NamedTuple):
     rejected:    next revisions of shards that hold rejected samples.
     at_work:     units left alone, as an attempt's log has grown within the last two minutes.
     given_up:    shards whose rejected samples have had their revisions.
-    samples:     of each unit (of a revision: those that are asked again).
+    samples:     of each unit; of a revision too all of its shard, those taken over included.
     committed:   units with a commit.
     """
 
@@ -44,14 +44,8 @@ def lacking(dataset: Dataset, reasons: frozenset[str], max_revisions: int) -> La
     records = revisable(dataset, reasons)
     again = {next_unit(record): record for record in records if record.revision < max_revisions}
     free = [unit for unit in unfinished if unit not in alive]
-    whole = dataset.record.identity["dataset"]["shard_samples"]
-    last = dataset.record.shards - 1
-    size = {last: dataset.record.samples - last * whole}
-    samples = {unit: size.get(unit.shard, whole) for unit in unfinished}
-    samples |= {
-        unit: sum(count for reason, count in record.reasons.items() if reason in reasons)
-        for unit, record in again.items()
-    }
+    samples = {unit: dataset.shard_samples(unit.shard) for unit in unfinished}
+    samples |= {unit: record.samples for unit, record in again.items()}
     return Lacking(
         missing=tuple(unit for unit in free if unit not in held),
         quarantined=tuple(unit for unit in free if unit in held),

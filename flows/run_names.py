@@ -1,0 +1,31 @@
+"""Names of flow runs: what runs is told by its recipe's name."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from prefect.runtime import flow_run
+
+from caprl_core.errors import BadInputError
+
+
+class Named(Protocol):
+    """A recipe of any kind."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+
+def named_by(load: Callable[[str], Named]) -> Callable[[], str]:
+    """For `flow_run_name`: the name in the recipe that the parameter `config` names, or else that of the file."""
+
+    def run_name() -> str:
+        config = str(flow_run.parameters["config"])
+        try:
+            return load(config).name
+        except BadInputError:
+            return Path(config).stem  # the flow itself says what is wrong
+
+    return run_name
