@@ -2,7 +2,7 @@
 # Settings: PYTHON=/path/to/python3, CAPRL_SETUP=auto|gpu|cpu|none, TEST_WORKERS=2.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-nightly check format bench clean distclean
+.PHONY: help setup demo test test-long test-production test-nightly check format bench clean distclean
 
 # The first Python on the path that is new enough.
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.14 python
@@ -18,6 +18,7 @@ help:
 	@echo "make demo       questions, GRPO, datasets, scores on this machine: no GPU, no internet, no AWS"
 	@echo "make test       the tests (under 25 minutes on two cores)"
 	@echo "make test-long  the tests that take minutes each"
+	@echo "make test-production  a whole plant (Prefect on PostgreSQL, Ceph, workers) whose parts are killed (5 minutes)"
 	@echo "make test-nightly  100,000 cases of each property of questions, rotations and letters (hours)"
 	@echo "make check      lint, format and types"
 	@echo "make format     put the code into its format"
@@ -32,10 +33,15 @@ demo: setup
 	$(BIN)/python -m caprl_core.world.demo
 
 test: setup
-	$(PYTEST) -m "not long"
+	$(PYTEST) -m "not long and not production"
 
 test-long: setup
-	$(PYTEST) -m long
+	$(PYTEST) -m "long and not production"
+
+# One at a time, as each is a dozen processes; with -s for the table of deaths. Skipped, with the reason, where Ceph or
+# PostgreSQL is not installed (scripts/install_production_packages.sh).
+test-production: setup
+	$(BIN)/python -m pytest -m production -s
 
 test-nightly: setup
 	HYPOTHESIS_PROFILE=nightly $(PYTEST) --dist load --timeout 0 \

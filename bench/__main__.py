@@ -20,6 +20,7 @@ NAMES = (
     "paired",
     "export",
     "cluster",
+    "orchestration",
 )
 
 

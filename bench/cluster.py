@@ -3,7 +3,7 @@ size suits it: discrete events in simulated time, so the figures do not depend o
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import ExitStack
 from statistics import mean
 from typing import Any
@@ -12,12 +12,11 @@ from unittest.mock import patch
 from bench.cluster_model import Cluster, Outcome, Simulation
 from bench.measuring import Report, options
 from caprl_core.shards import allotment, slices
-from caprl_core.shards.allotment import Allotment
-from caprl_core.storage.layout import Unit
 
 METHOD = """Discrete events: each GPU works one lane at a time; lanes that find no free GPU wait in the pool's order.
 A lane waits for a worker's next look (0 to 20 s), loads its engine (90 s), then works its shards in order at its
-GPU's rate; a shard somebody committed is passed over, one somebody began is taken up from its logs. A failing GPU
+GPU's rate, and more when it reads (0 to 5 s later) that there is more; after a minute with nothing to do it ends. A
+shard somebody committed is passed over, one somebody began is taken up from its logs. A failing GPU
 (one failure a GPU-day, repair 30 min on average, exponential both) takes its lane with it: what was not logged (a
 flush of 3 s and half a request's time) is done again; the parent learns of it 30 to 120 s later. 2 % of the GPUs work
 at a half or a third of the rate. Slices, takeovers and the giving up of slow lanes are the program's own code, which
@@ -33,45 +32,20 @@ def fair_share(waiting: int, lanes: int, *_: Any, fill: int, **__: Any) -> int:
     return min(waiting, max(fill, math.ceil(waiting / lanes)))
 
 
-class TailTaken(Allotment):
-    """What if free lanes also took a lane's last shard not begun, and then shards that others have begun, oldest first:
-    they go on from its log, and the first commit wins."""
-
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        self._doubled: set[Unit] = set()
-
-    def _taken(self, rate: float | None, begun: Collection[Unit]) -> list[Unit]:
-        if rate is None:
-            return []
-        untouched = {lane: [unit for unit in held if unit not in begun] for lane, held in self._held.items()}
-        lane = max(untouched, key=lambda number: len(untouched[number]), default=None)
-        if lane is not None and (later := untouched[lane][len(untouched[lane]) // 2 :]):
-            self._held[lane] = [unit for unit in self._held[lane] if unit not in later]
-            return later
-        held = {unit for units in self._held.values() for unit in units}
-        for unit in begun:  # in the order they were begun
-            if unit in held and unit not in self._doubled:
-                self._doubled.add(unit)
-                return [unit]
-        return []
-
-
 def simulate(
     cluster: Cluster,
     seeds: int,
     *,
     slice_s: float | None = None,
     rule: Rule | None = None,
-    rules: type[Allotment] = Allotment,
 ) -> list[Outcome]:
-    """One outcome a seed; the program's slices and takeovers unless others are given."""
+    """One outcome a seed; the program's slices unless others are given."""
     with ExitStack() as changes:
         if slice_s is not None:
             changes.enter_context(patch.object(slices, "SLICE_S", slice_s))
         if rule is not None:
             changes.enter_context(patch.object(allotment, "slice_size", rule))
-        return [Simulation(cluster, seed, rules).run() for seed in range(seeds)]
+        return [Simulation(cluster, seed).run() for seed in range(seeds)]
 
 
 def show(report: Report, name: str, outcomes: list[Outcome], *, whole: bool = False) -> float:
@@ -107,26 +81,14 @@ def main() -> None:
         wanted = ratio if gpus == 64 else wanted
     healthy = {"failures_a_day": 0.0, "stragglers": 0.0}
     show(report, "64 GPUs, none fails or is slow", simulate(cluster(64, **healthy), seeds))
-    kept = cluster(64, engine_kept=True)
-    show(report, "64 GPUs, engines kept between slices", simulate(kept, seeds))
-    show(report, "64 GPUs, tail taken", simulate(cluster(64), seeds, rules=TailTaken))
-    for gpus in (1, 8, 64, 512):
-        outcomes = simulate(cluster(gpus, engine_kept=True), seeds, rules=TailTaken)
-        show(report, f"{gpus} GPUs, kept and tail taken", outcomes, whole=True)
-    for slice_s in (150.0, 300.0, 600.0, 1200.0, 2400.0, 4800.0):
+    show(report, "64 GPUs, a lane ends with its slice", simulate(cluster(64, patience_s=0.0), seeds), whole=True)
+    for slice_s in (150.0, 300.0, 1200.0, 2400.0, 4800.0):
         show(report, f"64 GPUs, slices of {slice_s:.0f} s", simulate(cluster(64), seeds, slice_s=slice_s))
-        outcomes = simulate(kept, seeds, slice_s=slice_s, rules=TailTaken)
-        show(report, f"64 GPUs, {slice_s:.0f} s, kept and tail taken", outcomes)
     show(report, "64 GPUs, fair shares at once", simulate(cluster(64), seeds, rule=fair_share))
-    outcomes = simulate(kept, seeds, rule=fair_share, rules=TailTaken)
-    show(report, "64 GPUs, fair shares, kept and tail taken", outcomes)
     for size in (250, 500, 2000):
-        outcomes = simulate(cluster(64, engine_kept=True, shard_samples=size), seeds, rules=TailTaken)
-        show(report, f"64 GPUs, shards of {size}, kept and tail taken", outcomes)
+        show(report, f"64 GPUs, shards of {size}", simulate(cluster(64, shard_samples=size), seeds))
     for rate in (1.0, 2.0, 10.0):
         show(report, f"64 GPUs, {rate:g} captions/s", simulate(cluster(64, rate=rate), seeds))
-        outcomes = simulate(cluster(64, rate=rate, engine_kept=True), seeds, rules=TailTaken)
-        show(report, f"64 GPUs, {rate:g} captions/s, kept and tail taken", outcomes)
     report.require("64 GPUs: makespan / ideal", wanted, most=1.05)
     report.finish()
 

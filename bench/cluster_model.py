@@ -10,9 +10,10 @@ import math
 import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from caprl_core.shards.allotment import Allotment
+from caprl_core.shards.lane_work import PATIENCE_S
 from caprl_core.shards.slices import RATE_COMMITS
 from caprl_core.storage.layout import Unit
 from flows.lanes_run import LOADING_S, POLL_S, SLOW_FACTOR
@@ -35,7 +36,7 @@ class Cluster:
     repair_s: float = 1800.0  # mean, exponential
     detection_s: tuple[float, float] = (30.0, 120.0)
     stragglers: float = 0.02
-    engine_kept: bool = False  # a lane that ends leaves its engine to the next one on its GPU
+    patience_s: float = PATIENCE_S  # a lane that has nothing to do waits so long, its engine loaded, for more
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,16 @@ class _Gpu:
     outages: Iterator[tuple[float, float]]
     up: bool = True
     lane: int | None = None
-    warm: bool = False
 
 
 @dataclass
 class _Lane:
-    units: list[Unit]
+    units: list[Unit]  # that it knows of and has not begun, in order
     gpu: int | None = None
-    since: float = 0.0  # when a worker took it
+    loaded: bool = False
+    heard: float = 0.0  # when a worker took it, or it last finished a shard
+    idle_since: float | None = None
+    written: list[Unit] = field(default_factory=list)  # what the parent told it last
     unit: Unit | None = None
     begun_at: float = 0.0
     begun_with: float = 0.0  # samples in the logs when it began its present unit
@@ -76,13 +79,13 @@ class _Lane:
 class Simulation:
     """One run from the first slice to the last commit."""
 
-    def __init__(self, cluster: Cluster, seed: int, rules: type[Allotment] = Allotment) -> None:
+    def __init__(self, cluster: Cluster, seed: int) -> None:
         self._c = cluster
         self._draw = random.Random(f"{seed}/{cluster.gpus}")
         count = math.ceil(cluster.samples / cluster.shard_samples)
         self._sizes = {Unit(n, 0): float(cluster.shard_samples) for n in range(count)}
         self._sizes[Unit(count - 1, 0)] -= count * cluster.shard_samples - cluster.samples
-        self._allotment = rules(
+        self._allotment = Allotment(
             list(self._sizes), lanes=cluster.gpus, fill=cluster.shards_in_flight, shard_samples=cluster.shard_samples
         )
         self._outages: list[list[tuple[float, float]]] = [[] for _ in range(cluster.gpus)]
@@ -140,7 +143,7 @@ class Simulation:
 
     def _fail(self, number: int) -> None:
         gpu = self._gpus[number]
-        gpu.up = gpu.warm = False
+        gpu.up = False
         lane, gpu.lane = gpu.lane, None
         if lane is not None:
             self._stop(lane, unlogged=True)
@@ -166,34 +169,52 @@ class Simulation:
         lane = self._lanes[name]
         lane.gpu = number
         start = self._draw.uniform(0, 2 * self._c.pick_up_s)
-        lane.since = self._now + start
-        if not (gpu.warm and self._c.engine_kept):
-            start += self._c.engine_s
-            self._starts += 1
-        self._at(self._now + start, lambda: self._loaded(name))
+        lane.heard = self._now + start
+        self._starts += 1
+        self._at(self._now + start + self._c.engine_s, lambda: self._loaded(name))
 
     def _loaded(self, name: int) -> None:
         lane = self._lanes.get(name)
         if lane is not None and lane.gpu is not None:
-            self._gpus[lane.gpu].warm = True
+            lane.loaded = True
             self._next_unit(name, lane)
 
     def _next_unit(self, name: int, lane: _Lane) -> None:
         while lane.units and lane.units[0] in self._done:
             lane.units.pop(0)
         if not lane.units:
-            gpu = lane.gpu
-            self._stop(name, unlogged=False)
-            self._at(self._now, lambda: self._noticed(name))
-            if gpu is not None:
-                self._gpus[gpu].lane = None
-                self._take_up(gpu)
+            lane.idle_since = self._now
+            self._look_soon()
+            self._at(self._now + self._c.patience_s, lambda: self._leave(name, lane))
             return
+        lane.idle_since = None
         unit = lane.units.pop(0)
         lane.begun_at, lane.begun_with, lane.unit = self._now, self._read_log(unit), unit
         self._begun[unit] = None
         seconds = (self._sizes[unit] - lane.begun_with) / self._speed_of(lane)
         self._at(self._now + seconds, lambda: self._finish(name, unit))
+
+    def _leave(self, name: int, lane: _Lane) -> None:
+        """It has had nothing to do for all its patience."""
+        gpu = lane.gpu
+        if self._lanes.get(name) is not lane or gpu is None or lane.idle_since is None:
+            return
+        if self._now - lane.idle_since < self._c.patience_s:
+            return  # it has worked since
+        self._stop(name, unlogged=False)
+        self._at(self._now, lambda: self._noticed(name))
+        self._gpus[gpu].lane = None
+        self._take_up(gpu)
+
+    def _hear(self, name: int, units: list[Unit]) -> None:
+        """It reads what it shall do now. What its engine has in flight beside the first it does not give back."""
+        lane = self._lanes.get(name)
+        if lane is None:
+            return
+        kept = lane.units[: self._c.shards_in_flight - 1] if lane.unit is not None else []
+        lane.units = kept + [unit for unit in units if unit not in kept and unit != lane.unit]
+        if lane.idle_since is not None and lane.gpu is not None:
+            self._next_unit(name, lane)
 
     def _finish(self, name: int, unit: Unit) -> None:
         lane = self._lanes.get(name)
@@ -202,7 +223,7 @@ class Simulation:
         samples = self._sizes[unit] - lane.begun_with
         self._asked += samples
         self._logged[unit] = self._sizes[unit]
-        lane.unit = None
+        lane.unit, lane.heard = None, self._now
         if unit not in self._done:
             self._done.add(unit)
             self._news.add(unit)
@@ -263,11 +284,19 @@ class Simulation:
         # Lanes on a failed GPU count until that is noticed, lanes in the queue as well: `DeployedLanes.free`.
         while len(self._lanes) < self._c.gpus:
             name = next(self._numbers)
-            units = self._allotment.give(name, self._rate(), self._begun)
+            units = self._allotment.give(name, self._rate(), list(self._begun))
             if not units:
                 break
-            self._lanes[name] = _Lane(units)
+            self._lanes[name] = _Lane(list(units), written=list(units))
             self._queue.append(name)
+        for name, lane in self._lanes.items():
+            if lane.gpu is not None and lane.loaded:
+                self._allotment.give(name, self._rate(), list(self._begun), loaded=True)
+        for name, lane in self._lanes.items():
+            held = self._allotment.held(name)
+            if held != [unit for unit in lane.written if unit not in self._done]:
+                lane.written = held
+                self._at(self._now + self._draw.uniform(0, POLL_S), lambda name=name, held=held: self._hear(name, held))  # type: ignore[misc]
         for number in range(len(self._gpus)):
             if not self._queue:
                 break
@@ -278,10 +307,10 @@ class Simulation:
         self._allotment.ended(name, ())
 
     def _too_slow(self, name: int, lane: _Lane) -> bool:
-        expected = self._allotment.expected_s(name, self._rate())
-        if expected is None or lane.gpu is None or not self._allotment.held(name):
+        expected = self._allotment.next_shard_s(name, self._rate())
+        if expected is None or lane.gpu is None:
             return False
-        return self._now - lane.since > SLOW_FACTOR * expected + LOADING_S
+        return self._now - lane.heard > SLOW_FACTOR * expected + LOADING_S
 
     def _rate(self) -> float | None:
         seconds = sum(seconds for _, seconds in self._commits)

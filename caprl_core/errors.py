@@ -17,6 +17,10 @@ class StoreError(CaprlError):
     """The object store failed after its retries; nothing half-written is visible, and resuming is safe."""
 
 
+class StoreAwayError(StoreError):
+    """The object store cannot be reached now, or its credentials have expired: waiting can help."""
+
+
 class ObjectMissingError(StoreError):
     """The object does not exist."""
 
@@ -39,6 +43,18 @@ class SampleFailedError(CaprlError):
 
 class EngineDeadError(CaprlError):
     """The engine itself is gone: no sample is to blame, the shard attempt stops and is retried later."""
+
+
+class LaneGaveUpError(EngineDeadError):
+    """Engine after engine died before it had brought the work forward: the lane starts no more of them."""
+
+
+class GpuHeldError(CaprlError):
+    """Another process of this machine has the GPU and did not give it up in time; the text names it."""
+
+
+class DiskFullError(CaprlError):
+    """A local disk is full; the text names the folder and what is free there. What is in the log is kept."""
 
 
 class ShardQuarantinedError(CaprlError):

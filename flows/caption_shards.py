@@ -1,6 +1,7 @@
-"""A lane: one engine, loaded once, for a slice of a dataset's shards. Running the same slice again resumes.
+"""A lane: one engine, loaded once, for a slice of a dataset's shards and for more while there is more.
 
-The captioning flow hands slices to lanes. `python -m flows.caption_shards --config FILE --shards 0-9` does so by hand.
+The captioning flow hands slices to lanes. Running the same slice again resumes.
+`python -m flows.caption_shards --config FILE --shards 0-9` does so by hand.
 """
 
 if __name__ == "__main__":
@@ -33,11 +34,14 @@ from flows.shard_run import MAX_IN_FLIGHT, part_start, run_shards
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_IN_FLIGHT),  # type: ignore[arg-type]
     persist_result=False,
 )
-def caption_shards(config: str, shards: str | list[int], output: str | None = None) -> dict[str, Any]:
+def caption_shards(
+    config: str, shards: str | list[int], output: str | None = None, work: str | None = None
+) -> dict[str, Any]:
     """Caption these shards of a planned dataset, as far as they are not done; returns a summary.
 
-    `shards` is a list of numbers, or text such as `0-3,7`. Where nothing is left, no engine is loaded.
-    Raises `BadInputError` when there is no such dataset or shard, and what `run_shards` raises.
+    `shards` is a list of numbers, or text such as `0-3,7`. Where nothing is left, no engine is loaded. `work` is the
+    key of an object in the dataset's store that says what else there is to do, now and later; a run that hands out
+    slices writes it. Raises `BadInputError` when there is no such dataset or shard, and what `run_shards` raises.
     """
     recipe = relocated(load_recipe(config), output)
     dataset = open_dataset(Store(recipe.execution.output, recipe.execution.storage), recipe)
@@ -55,4 +59,5 @@ def caption_shards(config: str, shards: str | list[int], output: str | None = No
         units=units,
         start=part_start(dataset, units, samples, committed),
         expected_to_fail=quarantined_units(dataset.store).keys() - committed,
+        work_key=work,
     )

@@ -42,6 +42,9 @@ def caption_shards_command(arguments: list[str] | None = None) -> NoReturn:
     module = "flows.caption_shards"
     parser = _parser(module, "Caption these shards of a planned dataset, as far as they are not done.", output=True)
     parser.add_argument("--shards", required=True, metavar="SHARDS", help="numbers and ranges, such as 0-3,7")
+    parser.add_argument(
+        "--work", metavar="KEY", help="object of the dataset's store that says what else there is to do"
+    )
     _run(module, parser, arguments)
 
 

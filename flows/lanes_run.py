@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from prefect import get_run_logger
@@ -13,13 +13,15 @@ from caprl_core.shards.allotment import MAX_TRIES, Allotment
 from caprl_core.shards.bucket_news import BucketNews, News
 from caprl_core.shards.dataset import Dataset
 from caprl_core.shards.gate import quarantined_units
+from caprl_core.shards.lane_work import begin_run, forget_run, tell_lane, work_key
 from caprl_core.shards.progress import progress, unfinished_units
 from caprl_core.shards.slices import RATE_COMMITS, lane_rate, show_units
 from caprl_core.shards.stage import Stage
 from caprl_core.storage.commit import list_units, read_commits
 from caprl_core.storage.layout import Unit
 from caprl_core.storage.store import Store
-from flows.shard_run import GIVE_UP_AFTER, RunBooks
+from caprl_core.telemetry.lane_telemetry import run_logs
+from flows.shard_run import GIVE_UP_AFTER, RunBooks, flow_run_id
 from flows.watching import WATCHER
 from flows.whole_dataset import run_start
 from tasks.lanes import LaneHost, LaneState
@@ -34,11 +36,12 @@ SILENT_S = 900.0
 """Seconds a running lane may write nothing: loading a large model from a cold disk takes some minutes of them."""
 SLOW_FACTOR = 3.0
 LOADING_S = 300.0
-"""A lane that takes three times as long as its slice should, and five minutes for its engine, is not waited for."""
+"""A lane that finishes no shard in three times as long as one should take, and five minutes for its engine, is not
+waited for."""
 AWAY_S = 600.0
 """Seconds the bucket or the server may be away until the run gives up. Lanes go on meanwhile as far as they can."""
-LEAVE_S = 30.0
-"""Seconds lanes have to close their engines when everything is done, before they are told to."""
+LEAVE_S = 60.0
+"""Seconds lanes have to see that everything is done and to close their engines, before they are told to."""
 
 
 def run_dataset_in_lanes(
@@ -59,17 +62,21 @@ def run_dataset_in_lanes(
     start = run_start(recipe, dataset, units, committed)
     run = RunBooks(flow, recipe, start, WATCHER.get(), get_run_logger())
     run.watcher.started(start)
-    lanes = host()
-    try:
-        following = _Following(recipe, dataset, host=lanes, units=units, run=run, expected_to_fail=quarantined)
-        following.to_the_end()
-        following.let_them_leave()
-    except BaseException:
-        run.watcher.stopping()
-        raise
-    finally:
-        lanes.close()
-    return run.conclude(len(units))
+    with run_logs(recipe, dataset.record.name, flow_run_id()):
+        lanes = host()
+        try:
+            following = _Following(recipe, dataset, host=lanes, units=units, run=run, expected_to_fail=quarantined)
+            try:
+                following.to_the_end()
+                following.let_them_leave()
+            finally:
+                following.tidy_up()
+        except BaseException:
+            run.watcher.stopping()
+            raise
+        finally:
+            lanes.close()
+        return run.conclude()
 
 
 class _Following:
@@ -98,15 +105,20 @@ class _Following:
             (one for one in read_commits(dataset.store, list_units(dataset.store)) if one.revision == 0), RATE_COMMITS
         )
         self._poll_s = SHORT_POLL_S if dataset.store.is_local else POLL_S
+        self._store = dataset.store
+        self._id = begin_run()
         self._numbers = 0
-        self._running_since: dict[int, float] = {}
+        self._told: dict[int, list[Unit]] = {}
+        self._settled: set[Unit] = set()
+        self._finished_one: dict[int, float] = {}
         self._heard: dict[int, float] = {}
         self._over: set[int] = set()
         self._away_since: dict[str, float] = {}
         # All lanes of a pool may die of one cause; after that, so many in a row without a single shard are a sign.
         self._fruitless = 0
+        self._last_lost: tuple[int, list[Unit]] = (0, [])
         self._patience = GIVE_UP_AFTER + host.free()
-        self._begun: frozenset[Unit] = frozenset()
+        self._begun: tuple[Unit, ...] = ()
 
     def to_the_end(self) -> None:
         while True:
@@ -120,20 +132,32 @@ class _Following:
             for number, state in states.items():
                 if number not in self._over:
                     self._judge(number, state)
-            if not self._allotment.open or self._fruitless >= self._patience:
+            if not self._allotment.open:
                 return
-            self._give()
+            if self._fruitless >= self._patience:
+                self._give_up()
+                return
+            self._give(states)
+            self._tell()
             self._run.tick()
             time.sleep(self._poll_s)
 
     def let_them_leave(self) -> None:
-        """Lanes end by themselves when their shards are done: their flow runs then end well too."""
+        """Lanes end by themselves when nothing more comes: their flow runs then end well too."""
         for number, state in self._host.states().items():
             if state is LaneState.WAITING:
                 self._host.stop(number)
+            elif not state.ended:
+                self._dismiss(number)
         deadline = time.monotonic() + LEAVE_S
         while time.monotonic() < deadline and not all(state.ended for state in self._host.states().values()):
             time.sleep(self._poll_s)
+
+    def tidy_up(self) -> None:
+        try:
+            forget_run(self._store, self._id)
+        except StoreError as error:
+            self._logger.warning("what lanes were told is left for `caprl sweep`: %s", error)
 
     def _read(self) -> News | None:
         """None while the bucket is away."""
@@ -162,17 +186,26 @@ class _Following:
         heard |= news.quarantined.keys()
         now = time.monotonic()
         for number in self._heard:
-            if not heard.isdisjoint(self._allotment.held(number)):
+            held = self._allotment.held(number)
+            if not heard.isdisjoint(held):
                 self._heard[number] = now
+            if any(result.unit in held for result in news.finished):
+                self._finished_one[number] = now
         if news.finished or news.quarantined:
             self._fruitless = 0
         for result in news.finished:
-            self._run.note(Outcome(result.unit, result, None), False)
+            self._run.note(Outcome(result.unit, result, None), False, self._holder(result.unit))
             if result.unit.revision == 0:
                 self._records.append(result.record)
         for unit, error in news.quarantined.items():
-            self._run.note(Outcome(unit, None, error), True)
-        self._allotment.settled([*(result.unit for result in news.finished), *news.quarantined])
+            self._run.note(Outcome(unit, None, error), True, self._holder(unit))
+        settled = [*(result.unit for result in news.finished), *news.quarantined]
+        self._settled.update(settled)
+        self._allotment.settled(settled)
+
+    def _holder(self, unit: Unit) -> str:
+        """The lane that works a unit, the last to get it if two do; empty if nobody knows."""
+        return next((str(number) for number in reversed(self._told) if unit in self._allotment.held(number)), "")
 
     def _judge(self, number: int, state: LaneState) -> None:
         now = time.monotonic()
@@ -181,13 +214,19 @@ class _Following:
             return
         if state is LaneState.WAITING:
             return
-        since = self._running_since.setdefault(number, now)
-        heard = self._heard.setdefault(number, now)
-        expected = self._allotment.expected_s(number, self._rate())
-        slow = expected is not None and now - since > SLOW_FACTOR * expected + LOADING_S
-        if not self._allotment.held(number) or not (slow or now - heard > SILENT_S):
+        if not self._allotment.held(number):
+            # One that has nothing to do is neither silent nor slow.
+            self._heard[number] = self._finished_one[number] = now
             return
-        self._logger.warning("lane %d is %s: its shards go to others", number, "too slow" if slow else "silent")
+        since = self._finished_one.setdefault(number, now)
+        heard = self._heard.setdefault(number, now)
+        expected = self._allotment.next_shard_s(number, self._rate())
+        slow = expected is not None and now - since > SLOW_FACTOR * expected + LOADING_S
+        if not (slow or now - heard > SILENT_S):
+            return
+        why = "too slow" if slow else "silent"
+        self._logger.warning("lane %d is %s: its shards go to others", number, why)
+        self._run.lane_stalled(number, why)
         self._host.stop(number)
         self._end(number, LaneState.CRASHED)
 
@@ -196,8 +235,12 @@ class _Following:
         self._over.add(number)
         self._heard.pop(number, None)
         left = self._allotment.held(number)
-        if left:
+        if state is not LaneState.DONE:
+            # Cut off, it may still be at work somewhere.
+            self._dismiss(number)
+        if left and state is not LaneState.DONE:
             self._fruitless += 1
+            self._last_lost = (number, left)
             self._logger.warning(
                 "lane %d %s with %s unfinished, which others take over. %s",
                 number,
@@ -205,29 +248,66 @@ class _Following:
                 show_units(left),
                 self._host.last_words(number),
             )
-        # One that failed has tried them all; one that was ended may have died of what it had begun.
-        tried = [unit for unit in left if state is not LaneState.CRASHED or unit in self._begun]
+        # It may have died of what it had begun. One that left of itself was just not told in time.
+        tried = [unit for unit in left if unit in self._begun and state is not LaneState.DONE]
         for unit in self._allotment.ended(number, tried):
             error = IncompleteError(f"{MAX_TRIES} lanes ended with it; the last, {number}: {state.value}")
-            self._run.note(Outcome(unit, None, error), unit in self._expected)
+            self._run.note(Outcome(unit, None, error), unit in self._expected, str(number))
 
-    def _give(self) -> None:
+    def _give_up(self) -> None:
+        """Whatever ends lane after lane, it is not a shard."""
+        number, left = self._last_lost
+        words = self._host.last_words(number)
+        why = f"{self._fruitless} lanes in a row ended without a shard; the last, {number}: {words}"
+        for unit in left:
+            self._run.note(Outcome(unit, None, IncompleteError(why)), unit in self._expected, str(number))
+
+    def _give(self, states: Mapping[int, LaneState]) -> None:
+        """New lanes as long as some may be started, then more for those whose engines have room."""
         for _ in range(self._host.free()):
             number = self._numbers + 1
             units = self._allotment.give(number, self._rate(), self._begun)
             if not units:
-                return
+                break
+            key = work_key(self._id, number)
             try:
-                self._host.start(number, show_units(units))
+                tell_lane(self._store, key, units, more=True)
+                self._host.start(number, show_units(units), key)
             except Exception as error:
                 # A server that is away comes back; the slice waits until then.
                 self._logger.warning("no lane could be started now: %s", error)
                 self._allotment.ended(number, ())
                 self._away("server", error)
-                return
-            self._numbers = number
+                break
+            self._numbers, self._told[number] = number, units
             self._away_since.pop("server", None)
             self._logger.info("lane %d: shards %s", number, show_units(units))
+        for number, state in states.items():
+            if state is LaneState.RUNNING and number not in self._over:
+                units = self._allotment.give(number, self._rate(), self._begun, loaded=True)
+                if units:
+                    self._logger.info("lane %d: more shards, %s", number, show_units(units))
+
+    def _tell(self) -> None:
+        """Write down what has changed for a lane, what others took from it too."""
+        for number, told in self._told.items():
+            held = self._allotment.held(number)
+            if number in self._over or held == [unit for unit in told if unit not in self._settled]:
+                continue
+            try:
+                tell_lane(self._store, work_key(self._id, number), held, more=True)
+            except StoreError as error:
+                self._logger.warning("lane %d cannot be told now what it shall do: %s", number, error)
+                self._away("bucket", error)
+                return
+            self._told[number] = held
+
+    def _dismiss(self, number: int) -> None:
+        """Nothing more for this lane; it ends when what it has begun is done."""
+        try:
+            tell_lane(self._store, work_key(self._id, number), [], more=False)
+        except StoreError as error:
+            self._logger.warning("lane %d cannot be told to leave, it will of itself: %s", number, error)
 
     def _rate(self) -> float | None:
         return lane_rate(self._records)

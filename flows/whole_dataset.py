@@ -60,4 +60,5 @@ def run_start(recipe: StageRecipe, dataset: Dataset, units: list[Unit], committe
         rejected=before.rejected,
         shards=len(units),
         counted=committed,
+        gpu_hours=before.gpu_hours,
     )

@@ -3,11 +3,12 @@
 from typing import Any
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from caprl_core.qa.finish import Finished, finish
 from caprl_core.recipe.qa import QaRecipe
+from caprl_core.telemetry.page_address import page_address
 from tasks.retrying import RETRIES, backoff, worth_retrying
 
 
@@ -25,9 +26,12 @@ def curate_questions(recipe: QaRecipe) -> dict[str, Any]:
     """Filter the answered questions and write set, statistics and page; returns what `finish` says in figures."""
     finished = finish(recipe)
     try:
-        create_markdown_artifact(_markdown(recipe, finished), key=f"curate-qa-{recipe.name.replace('_', '-')}-funnel")
+        key = f"curate-qa-{recipe.name.replace('_', '-')}"
+        create_markdown_artifact(_markdown(recipe, finished), key=f"{key}-funnel")
+        address = page_address(finished.summary()["page"], recipe.execution.storage)
+        create_link_artifact(address, "report page", key=f"{key}-page")
     except Exception as error:
-        get_run_logger().warning("no funnel artifact: %s", error)
+        get_run_logger().warning("no funnel or link artifact: %s", error)
     return finished.summary()
 
 

@@ -63,11 +63,11 @@ class DeployedLanes:
         live = [n for n, run in self._runs.items() if n not in self._stopped and not _state(run).ended]
         return self._most - len(live)
 
-    def start(self, number: int, units: str) -> None:
+    def start(self, number: int, units: str, work: str) -> None:
         """Submit a run; it waits until a worker takes it."""
         self._runs[number] = run_deployment(  # type: ignore[assignment]
             self._deployment,
-            parameters=self._parameters | {"shards": units},
+            parameters=self._parameters | {"shards": units, "work": work},
             flow_run_name=f"{self._name} lane {number}",
             tags=["caprl", "lane"],
             timeout=0,
@@ -101,7 +101,7 @@ class DeployedLanes:
         self._cancel(self._runs[number].id)
 
     def close(self) -> None:
-        """Cancel every run that has not ended. Its worker ends it; a lane cut off ends with its slice."""
+        """Cancel every run that has not ended. Its worker ends it; a lane cut off ends when nothing more comes."""
         for number in self._runs:
             self.stop(number)
 
@@ -110,7 +110,7 @@ class DeployedLanes:
             with get_client(sync_client=True) as client:
                 client.set_flow_run_state(run, State(type=StateType.CANCELLING))
         except Exception as error:
-            self._logger.warning("flow run %s could not be cancelled, it ends with its slice: %s", run, error)
+            self._logger.warning("flow run %s could not be cancelled, it ends when nothing more comes: %s", run, error)
 
 
 def _state(run: FlowRun) -> LaneState:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from caprl_core.prism.benchmarks import check_benchmarks
@@ -11,6 +11,7 @@ from caprl_core.prism.finish import finish
 from caprl_core.prism.results.tables import run_tables
 from caprl_core.prism.results.typeset import as_markdown
 from caprl_core.recipe.prism import PrismRecipe
+from caprl_core.telemetry.page_address import page_address
 from tasks.retrying import RETRIES, backoff, worth_retrying
 
 
@@ -43,9 +44,11 @@ def score_captions(recipe: PrismRecipe) -> dict[str, Any]:
     """Score the judge's replies and write results, tables and page; pure, so a retry does no harm."""
     finished = finish(recipe)
     try:
-        key = f"evaluate-captions-{recipe.name.replace('_', '-')}-scores"
+        key = f"evaluate-captions-{recipe.name.replace('_', '-')}"
         tables = "\n".join(as_markdown(table) for table in run_tables(finished.result))
-        create_markdown_artifact(tables, key=key)
+        create_markdown_artifact(tables, key=f"{key}-scores")
+        address = page_address(finished.summary()["page"], recipe.execution.storage)
+        create_link_artifact(address, "report page", key=f"{key}-page")
     except Exception as error:
-        get_run_logger().warning("no scores artifact: %s", error)
+        get_run_logger().warning("no scores or link artifact: %s", error)
     return finished.summary() | {"lines": finished.text().splitlines()}

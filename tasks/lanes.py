@@ -48,8 +48,11 @@ class LaneHost(Protocol):
         """Lanes that may be started now."""
         ...
 
-    def start(self, number: int, units: str) -> None:
-        """Start a lane with these units, written as `caprl_core.shards.slices.show_units` does."""
+    def start(self, number: int, units: str, work: str) -> None:
+        """Start a lane with these units, written as `caprl_core.shards.slices.show_units` does.
+
+        `work` is the key of the object that says what else there is to do (`caprl_core.shards.lane_work`).
+        """
         ...
 
     def states(self) -> dict[int, LaneState]:
@@ -98,7 +101,7 @@ class LocalLanes:
         """Devices nobody holds."""
         return len(self._devices) - len(self._taken())
 
-    def start(self, number: int, units: str) -> None:
+    def start(self, number: int, units: str, work: str) -> None:
         """Start a lane on a free device."""
         taken = self._taken()
         device = next(index for index in range(len(self._devices)) if index not in taken)
@@ -106,7 +109,7 @@ class LocalLanes:
         mark = uuid.uuid4().hex
         with output.open("wb") as file:
             process = subprocess.Popen(  # noqa: S603 - our own module and arguments of our making
-                [*self._command, "--shards", units, "--json"],
+                [*self._command, "--shards", units, "--work", work, "--json"],
                 env=self._environment(self._devices[device], mark),
                 stdin=subprocess.DEVNULL,
                 stdout=file,

@@ -5,7 +5,13 @@ from typing import Any
 
 from prefect.client.schemas.objects import State, TaskRun
 
-from caprl_core.errors import BadInputError, IdentityMismatchError, IncompleteError, ShardQuarantinedError
+from caprl_core.errors import (
+    BadInputError,
+    IdentityMismatchError,
+    IncompleteError,
+    LaneGaveUpError,
+    ShardQuarantinedError,
+)
 
 RETRIES = 3
 BACKOFF_S = 5.0
@@ -27,7 +33,7 @@ class ShardStoppedError(IncompleteError):
     """The run is ending; the shard's log holds what was done, and the next run resumes it."""
 
 
-FINAL = (BadInputError, IdentityMismatchError, ShardQuarantinedError, ShardStoppedError)
+FINAL = (BadInputError, IdentityMismatchError, LaneGaveUpError, ShardQuarantinedError, ShardStoppedError)
 """Errors that the same call would meet again."""
 
 

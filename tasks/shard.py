@@ -66,6 +66,7 @@ def work_shard(shard: int, revision: int, work: ShardWork) -> ShardResult:
 def shard_task(stage: str) -> Task[[int, int, ShardWork], ShardResult]:
     """The task that finishes a unit of a stage, or finds it finished: safe to run any number of times, anywhere.
 
-    Name and tag are `<stage>-shard` (`caption-shard`, `answer-shard`, …): what limits and dashboards go by.
+    Its name is `<stage>-shard` (`caption-shard`, `answer-shard`, …). It has no tag: for each task with one Prefect asks
+    the server for a place, limit or not, and when the server is away for a minute the task fails before it has begun.
     """
-    return work_shard.with_options(name=f"{stage}-shard", tags={f"{stage}-shard"})
+    return work_shard.with_options(name=f"{stage}-shard")

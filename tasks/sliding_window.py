@@ -1,12 +1,13 @@
 """Submits tasks a few at a time, so that a run of thousands of shards holds no more than it works on."""
 
 import queue
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from prefect.futures import PrefectFuture
 
 from caprl_core.shards.events import ShardResult
+from caprl_core.shards.lane_work import LaneWork
 from caprl_core.storage.layout import Unit
 
 TICK_S = 1.0
@@ -22,12 +23,10 @@ class Outcome(NamedTuple):
 
 
 class SlidingWindow:
-    """Keeps `in_flight` tasks submitted, in the order of `units`, and yields outcomes as they come."""
+    """Keeps `in_flight` tasks submitted, in the order of `work`, and yields outcomes as they come."""
 
-    def __init__(
-        self, units: Iterable[Unit], submit: Callable[[Unit], PrefectFuture[ShardResult]], in_flight: int
-    ) -> None:
-        self._units = iter(units)
+    def __init__(self, work: LaneWork, submit: Callable[[Unit], PrefectFuture[ShardResult]], in_flight: int) -> None:
+        self._work = work
         self._submit = submit
         self._in_flight = in_flight
         self._open: dict[Unit, PrefectFuture[ShardResult]] = {}
@@ -35,16 +34,17 @@ class SlidingWindow:
 
     def close(self) -> None:
         """Submit nothing more; what is submitted is still waited for."""
-        self._units = iter(())
+        self._work.close()
 
     def outcomes(self, tick: Callable[[], None]) -> Iterator[Outcome]:
-        """Until every unit ended; `tick` is called about once a second in between."""
+        """Until every unit ended and none can come; `tick` is called about once a second in between."""
         self._fill()
-        while self._open:
+        while self._open or self._work.open:
             try:
                 unit = self._ended.get(timeout=TICK_S)
             except queue.Empty:
                 tick()
+                self._fill()
                 continue
             yield _outcome(unit, self._open.pop(unit))
             self._fill()
@@ -52,7 +52,7 @@ class SlidingWindow:
 
     def _fill(self) -> None:
         while len(self._open) < self._in_flight:
-            unit = next(self._units, None)
+            unit = self._work.take(busy=bool(self._open))
             if unit is None:
                 return
             future = self._submit(unit)

@@ -22,6 +22,7 @@ LAYERS: dict[str, int] = {
     "captioning": 4,
     "qa": 4,
     "reward": 4,
+    "telemetry": 4,
     "training": 4,
     "prism": 4,
     "pretraining": 4,

@@ -1,12 +1,11 @@
-"""Credentials go to whom they are meant for and nowhere else: not into data, logs, pages, artifacts or errors; and what
-the program starts listens to this machine alone.
+"""Credentials go to whom they are meant for and nowhere else: not into data, logs, pages, artifacts or errors.
 
-Each run is a process of its own with a Prefect server of its own, so all it leaves can be searched: the bucket, its
-output, the files it made, Prefect's database with its logs, parameters and artifacts.
+Each run is a process of its own with a Prefect server of its own, or goes through workers of a production server, so
+all it leaves can be searched: the bucket, its output, the files it made, Prefect's database with its logs, parameters,
+states and artifacts.
 """
 
 import base64
-import inspect
 import io
 import json
 import os
@@ -15,18 +14,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from caprl_core.engines.server import VllmServer
 from caprl_core.storage.store import Store
-from caprl_core.world.s3_server import s3_server
 from caprl_core.world.stub_server import StubBehaviour, StubServer
-from flows.local_server import LocalServer
 from support.drawn_dataset import draw_pictures, recipe_for
+from support.postgres_server import PostgresServer
+from support.prefect_box import PrefectBox
+from support.prefect_on_postgres import PrefectServer
 from support.stub_thread import running_stub
 
 KEY = "sk-engine-7f3a9c51d2"
@@ -40,7 +38,8 @@ ENVIRONMENT = {
     "PREFECT_API_KEY": "pnu-prefect-5a61fe3b08",
 }
 URL_PASSWORD = "url-password-d83f6b2e14"
-SECRETS = [value.rpartition(":")[2] for value in ENVIRONMENT.values()] + [URL_PASSWORD]
+DATABASE_PASSWORD = "database-e60d1b7f42"
+SECRETS = [value.rpartition(":")[2] for value in ENVIRONMENT.values()] + [URL_PASSWORD, DATABASE_PASSWORD]
 
 
 def forms(secret: str) -> list[bytes]:
@@ -145,16 +144,55 @@ def test_a_planted_secret_is_found_in_each_of_its_forms() -> None:
     assert {leak.rpartition(" in ")[2] for leak in Run(0, left).leaks()} == {"a log", "a trace", "x.parquet"}
 
 
-def test_what_the_program_starts_listens_to_this_machine_alone(stub: StubServer) -> None:
-    with LocalServer() as prefect, s3_server():
-        prefect.wait()
-        this = psutil.Process()
-        listening = [
-            connection.laddr.ip
-            for process in (this, *this.children(recursive=True))
-            for connection in process.net_connections("inet")
-            if connection.status == psutil.CONN_LISTEN
-        ]
-    assert len(listening) >= 3
-    assert set(listening) <= {"127.0.0.1", "::1"}
-    assert inspect.signature(VllmServer).parameters["host"].default == "127.0.0.1"
+@pytest.mark.production
+@pytest.mark.timeout(900)
+def test_lanes_of_a_pool_leave_no_secret(tmp_path: Path, bucket: str, stub: StubServer) -> None:
+    stub.behaviour = StubBehaviour(script=["400"] * 3)  # they end in the ledger, with the server's words
+    url = stub.url.replace("://", f"://user:{URL_PASSWORD}@")
+    engine = {"kind": "openai", "urls": [url], "served_name": "stub", "api_key_env": "ENGINE_KEY"}
+    recipe = recipe_for(
+        draw_pictures(tmp_path / "images", 60),
+        f"s3://{bucket}/drawn",
+        dataset__shard_samples=10,
+        execution__engine=engine | {"concurrency": 4, "retries": 1, "dead_after_s": 0.5},
+        execution__gate__max_share={"*": 1.0},
+    )
+    config = tmp_path / "recipe.yaml"
+    config.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    work = tmp_path / "work"
+    work.mkdir()
+    auth = ENVIRONMENT["PREFECT_API_AUTH_STRING"]
+    credentials = {name: value for name, value in ENVIRONMENT.items() if not name.startswith("PREFECT")}
+    with PostgresServer(DATABASE_PASSWORD) as postgres, PrefectServer(postgres.url, work, auth=auth) as server:
+        box = PrefectBox(server, work, os.environ | credentials | {"TMPDIR": str(work)})
+        box.deploy(config=str(config), lanes=2)
+        with box.worker("cpu-pool"), box.worker("gpu-pool", "--limit", "1", CUDA_VISIBLE_DEVICES="fake0"):
+            box.prefect("deployment", "run", "caption-dataset/caption-dataset", "-p", "max_shards=3")
+            box.eventually(lambda: bool(box.runs("caption-dataset", *ENDED)), 400)
+            assert box.runs("caption-dataset", "COMPLETED"), box.words()
+            stub.behaviour = StubBehaviour(api_key="another")  # and a lane whose key is refused
+            box.prefect("deployment", "run", "caption-shards/caption-shards", "-p", "shards=[4]")
+            box.eventually(lambda: bool(box.runs("caption-shards", "FAILED")), 200)
+        left = {f"api: {path}": json.dumps(box.ask(path)).encode() for path in LISTS}
+        left["database"] = postgres.dump()
+        postgres.kill()
+        with server.http() as client:
+            client.post("/flow_runs/filter", json={})  # without its database the server fails, and says how
+        postgres.start()
+        left["PostgreSQL's log"] = postgres.log.encode()
+    left |= {str(path): path.read_bytes() for path in work.rglob("*") if path.is_file()}
+    store = Store(recipe.execution.output)
+    left |= {item.key: readable(item.key, store.get(item.key)) for item in store.list("")}
+    assert b"check the API key" in left["api: /flow_runs/filter"], "the error of the lane is among what is searched"
+    assert b"shard-000000" in left["api: /task_runs/filter"]
+    assert b"drawn-progress" in left["api: /artifacts/filter"]
+    assert b"rows, " in left["api: /logs/filter"]
+    assert any(name.endswith(".ledger.parquet") and b"HTTP 400" in data for name, data in left.items())
+    assert b"Traceback" in left[str(server.log)]
+    assert not Run(0, left).leaks()
+
+
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+KINDS = ("deployments", "flow_runs", "task_runs", "logs", "artifacts", "events", "work_pools", "block_documents")
+LISTS = [f"/{kind}/filter" for kind in KINDS]
+"""Lists of the API that what this project writes, or is given, may end up in."""

@@ -31,4 +31,5 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     WRONG_LANGUAGE = "wrong_language"
     PROMPT_LEAKED = "prompt_leaked"
+    ENGINE_DIED = "engine_died"  # engine after engine died with this sample inside, at last with nothing else
     NO_QUESTION = "no_question"  # no question about this image was taken over, so there is nothing to answer

@@ -71,6 +71,14 @@ class EngineInfo:
     model_revision: str | None
 
 
+class Answers(Protocol):
+    """All that those need who only ask."""
+
+    async def generate(self, request: Request) -> Reply:
+        """As `Engine.generate`."""
+        ...
+
+
 @runtime_checkable
 class Engine(Protocol):
     """An engine is started once, asked many times concurrently from one event loop, and closed once.

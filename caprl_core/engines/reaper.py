@@ -20,6 +20,10 @@ import psutil
 MARK = "CAPRL_ENGINE_MARK"
 """Environment variable that names the engine a process belongs to."""
 
+HANDED_ON: list[int] = []
+"""Descriptors that helpers started from now on keep open until they end: locks that outlive this process as long as an
+engine of its does."""
+
 POLL_S = 0.2  # how often the parent is looked at where the kernel cannot tell (before Linux 5.3, and macOS)
 SWEEP_S = 10.0  # how long killing goes on while marked processes keep appearing
 QUIET_ROUNDS = 3  # rounds without a marked process until the sweep believes that there are none
@@ -51,6 +55,7 @@ class Reaper:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            pass_fds=HANDED_ON,
             start_new_session=True,  # a signal to the parent's group or terminal must not reach the helper
         )
 
@@ -76,6 +81,17 @@ def kill_marked(mark: str) -> int:
         quiet = 0 if found else quiet + 1
         time.sleep(0.05)
     return len(killed)
+
+
+def marks_of(pid: int) -> set[str]:
+    """Marks of living processes of the engines that process `pid` started."""
+    found = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            mark = process.environ().get(MARK, "")
+            if mark.startswith(f"{pid}-") and process.status() != psutil.STATUS_ZOMBIE:
+                found.add(mark)
+    return found
 
 
 def _marked(mark: str) -> Iterator[psutil.Process]:

@@ -225,6 +225,10 @@ class RunnerExecution(Strict):
         default=None, ge=1, description="Samples asked but not yet in the log at most; None is 3 x concurrency."
     )
     flush_s: float = Field(default=3.0, gt=0, description="Seconds between flushes of the write-ahead log.")
+    # Two at least: the first death cannot tell a sample from its neighbours.
+    engine_deaths: int = Field(
+        default=3, ge=2, description="Engines that die with one sample inside until its shard is quarantined."
+    )
     decode_workers: int = Field(default=2, ge=1, description="Processes that decode images.")
     decode_timeout_s: float = Field(default=30.0, gt=0, description="Seconds one image may take to decode.")
     decode_memory_mb: int = Field(default=4096, ge=256, description="Memory of one decoding process at most, MiB.")
@@ -250,6 +254,11 @@ class StorageExecution(Strict):
     timeout_s: float = Field(default=60.0, gt=0, description="Seconds one storage request may take.")
     retries: int = Field(default=8, ge=0, description="Retries of one storage request.")
     retry_timeout_s: float = Field(default=120.0, gt=0, description="Seconds all retries of one request may take.")
+    outage_s: float = Field(
+        default=900.0,
+        ge=0,
+        description="Seconds a lane waits, its samples in hand, while the store is away or credentials have expired.",
+    )
 
 
 class WebExecution(Strict):
@@ -268,6 +277,41 @@ class CostExecution(Strict):
     currency: str = Field(default="USD", description="Currency of the price.")
 
 
+class MetricsExecution(Strict):
+    """Prometheus metrics of a lane; off unless a port is given."""
+
+    port: int | None = Field(default=None, ge=1, le=65535, description="TCP port of `/metrics`; None serves nothing.")
+    ports: int = Field(
+        default=16, ge=1, le=1024, description="Ports tried, from `port` on: one for each lane of a host."
+    )
+    address: str = Field(default="127.0.0.1", description="Address to listen on; metrics have no password.")
+
+
+class LogsExecution(Strict):
+    """Log lines of a run."""
+
+    format: Literal["human", "json"] = Field(
+        default="human", description="`json` writes a JSON object a line, with shard and attempt; `human` adds nothing."
+    )
+    file: str | None = Field(default=None, description="File the JSON lines are appended to; None is standard error.")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least level of the lines.")
+
+
+class AlertsExecution(Strict):
+    """When a run raises an event that an automation can act on."""
+
+    failure_budget: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of the run's samples rejected, or of its shards failed, above which it tells; None is off.",
+    )
+    samples_per_second_at_least: float | None = Field(
+        default=None, gt=0, description="Samples/s of the whole run below which it is told; None is off."
+    )
+    window_s: float = Field(default=300.0, gt=0, description="Seconds the rate is taken over.")
+
+
 class StageExecution(Strict):
     """Where and how a stage runs. Nothing here changes the bytes of a row."""
 
@@ -277,6 +321,9 @@ class StageExecution(Strict):
     storage: StorageExecution = Field(default_factory=StorageExecution)
     web: WebExecution = Field(default_factory=WebExecution)
     cost: CostExecution = Field(default_factory=CostExecution)
+    metrics: MetricsExecution = Field(default_factory=MetricsExecution)
+    logs: LogsExecution = Field(default_factory=LogsExecution)
+    alerts: AlertsExecution = Field(default_factory=AlertsExecution)
 
 
 class Execution(StageExecution):

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from caprl_core.data.reasons import Reason
 from caprl_core.data.row import DETAIL_CHARACTERS, Result
 from caprl_core.data.sample import PlannedSample, PreparedImage
-from caprl_core.engines.protocol import Engine, EngineInfo, Reply, Request
+from caprl_core.engines.protocol import Answers, EngineInfo, Reply, Request
 from caprl_core.engines.slots import PrioritySlots
 from caprl_core.errors import CaprlError, SampleFailedError
 from caprl_core.recipe.models import StageRecipe
@@ -27,7 +27,7 @@ class Asker:
         priority: int,
         *,
         stage: Stage,
-        engine: Engine,
+        engine: Answers,
         info: EngineInfo,
         slots: PrioritySlots,
         meter: EngineMeter,

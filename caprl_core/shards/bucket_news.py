@@ -14,12 +14,13 @@ from caprl_core.storage.layout import ATTEMPTS, Unit, logged_samples, parse_unit
 
 
 class News(NamedTuple):
-    """One look. `events` has a `sample` for each new one, `begun` every unit an attempt has written something for."""
+    """One look. `events` has a `sample` for each new one, `begun` every open unit for which an attempt since the
+    beginning has written something, those seen first before others."""
 
     events: list[ShardEvent]
     finished: list[ShardResult]
     quarantined: dict[Unit, ShardQuarantinedError]
-    begun: frozenset[Unit]
+    begun: tuple[Unit, ...]
 
 
 class BucketNews:
@@ -30,14 +31,18 @@ class BucketNews:
         self._open = set(units)
         self._verdicts = {unit: set(keys) for unit, keys in quarantined_units(dataset.store).items()}
         self._sizes = {unit: dataset.shard_samples(unit.shard) for unit in self._open}
-        self._before = self._logged()
+        earlier = self._attempts()
+        self._earlier = earlier.keys()
+        self._before = self._logged(earlier)
         self._seen = dict(self._before)
+        self._begun: dict[Unit, None] = {}
 
     def read(self) -> News:
         """Five listings, and a record for each unit that is now done. After a `StoreError` the next look has it all."""
         done = sorted(self._open - set(unfinished_units(self._dataset)))
         records = {unit: read_commit(self._dataset.store, unit) for unit in done}
-        logged = self._logged()
+        attempts = self._attempts()
+        logged = self._logged(attempts)
         verdicts = quarantined_units(self._dataset.store)
         self._open -= records.keys()
         events: list[ShardEvent] = []
@@ -52,22 +57,27 @@ class BucketNews:
             if unit in self._open and (new := sorted(set(keys) - self._verdicts.get(unit, set()))):
                 refused[unit] = ShardQuarantinedError(f"shard {unit.shard} is in quarantine: {new[-1]} says why")
         self._open -= refused.keys()
-        return News(events, finished, refused, frozenset(logged))
+        self._begun |= dict.fromkeys(unit for unit, name in attempts if (unit, name) not in self._earlier)
+        return News(events, finished, refused, tuple(unit for unit in self._begun if unit in self._open))
 
     def _samples(self, unit: Unit, samples: int, rejected: int) -> list[ShardEvent]:
         seen = self._seen.get(unit, 0)
         self._seen[unit] = max(seen, samples)
         return [ShardEvent(unit, "sample", done, rejected) for done in range(seen + 1, samples + 1)]
 
-    def _logged(self) -> dict[Unit, int]:
-        """Samples in the logs of each open unit, at most as many as it has."""
+    def _attempts(self) -> dict[tuple[Unit, str], int]:
+        """Samples in the log of each attempt at an open unit."""
         newest: Counter[tuple[Unit, str]] = Counter()
         for item in self._dataset.store.list(ATTEMPTS):
             parts = item.key.split("/")
             unit = parse_unit(parts[1]) if len(parts) > 3 else None
             if unit is not None and unit in self._open:
                 newest[unit, parts[2]] = max(newest[unit, parts[2]], logged_samples(item.key))
+        return newest
+
+    def _logged(self, attempts: dict[tuple[Unit, str], int]) -> dict[Unit, int]:
+        """Samples in the logs of each open unit, at most as many as it has."""
         found: Counter[Unit] = Counter()
-        for (unit, _), samples in newest.items():
+        for (unit, _), samples in attempts.items():
             found[unit] += samples
         return {unit: min(samples, self._sizes[unit]) for unit, samples in found.items()}

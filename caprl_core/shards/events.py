@@ -13,12 +13,16 @@ Step = str
 
 @dataclass(frozen=True, slots=True)
 class ShardEvent:
-    """A step was finished; `done` samples of the unit have a result so far, `rejected` of them a reason."""
+    """A step was finished; `done` samples of the unit have a result so far, `rejected` of them a reason.
+
+    `attempt` is the id under which the attempt writes to the bucket, empty where the teller does not know it.
+    """
 
     unit: Unit
     step: Step
     done: int
     rejected: int
+    attempt: str = ""
 
 
 Observer = Callable[[ShardEvent], None]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from caprl_core.data.reasons import Reason
 from caprl_core.data.row import Result
 from caprl_core.errors import BadInputError, ObjectMissingError
 from caprl_core.recipe.models import GateExecution
@@ -32,14 +33,20 @@ class Breach:
 
 
 def breaches(results: Mapping[str, Result], gate: GateExecution) -> list[Breach]:
-    """The reasons over their limit, worst first. `*` is the limit of every reason without one of its own."""
+    """The reasons over their limit, worst first. `*` is the limit of every reason without one of its own.
+
+    Except of `engine_died`: unless it has its own, one such sample is enough, in a shard of any size.
+    """
     total = len(results)
-    if total < gate.min_samples:
-        return []
     counts = Counter(str(result.ledger["reason"]) for result in results.values() if result.rejected)
     found = []
     for reason, count in counts.items():
-        limit = gate.max_share.get(reason, gate.max_share.get("*", 1.0))
+        if reason == Reason.ENGINE_DIED:
+            limit = gate.max_share.get(reason, 0.0)
+        elif total < gate.min_samples:
+            continue
+        else:
+            limit = gate.max_share.get(reason, gate.max_share.get("*", 1.0))
         if count / total > limit:
             found.append(Breach(reason, count, count / total, limit))
     return sorted(found, key=lambda breach: (-breach.share, breach.reason))

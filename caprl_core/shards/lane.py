@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -16,17 +17,22 @@ from caprl_core.data.decode_pool import DecodePool
 from caprl_core.data.roots import ImageReader
 from caprl_core.engines.protocol import Engine, EngineInfo
 from caprl_core.engines.slots import PrioritySlots
-from caprl_core.errors import EngineDeadError
+from caprl_core.errors import EngineDeadError, LaneGaveUpError
 from caprl_core.recipe.models import StageRecipe
 from caprl_core.shards.dataset import Dataset
 from caprl_core.shards.events import Observer, ShardResult
 from caprl_core.shards.meter import EngineMeter
+from caprl_core.shards.plan_file import Plan
 from caprl_core.shards.previous import PreviousRevision
 from caprl_core.shards.runner import LaneParts, ShardRunner
 from caprl_core.shards.stage import Stage
 from caprl_core.storage.layout import Unit
+from caprl_core.storage.patience import PatientStore, patient
 
 T = TypeVar("T")
+
+ENGINES_IN_VAIN = 3
+"""Engines in a row that end without one sample in the log, starts that fail included, until the lane gives up."""
 
 
 class Lane:
@@ -36,7 +42,9 @@ class Lane:
         self, recipe: StageRecipe, dataset: Dataset, stage: Stage, open_engine: Callable[[StageRecipe], Engine]
     ) -> None:
         self._recipe = recipe
-        self._dataset = dataset
+        self._store = patient(dataset.store)
+        plan = dataset.plan if dataset.store.is_local else Plan(self._store, dataset.record.plan_key)
+        self._dataset = replace(dataset, store=self._store, plan=plan)
         self._stage = stage
         self._open_engine = open_engine
         self._loop = asyncio.new_event_loop()
@@ -49,6 +57,8 @@ class Lane:
         self._closing = threading.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._dead = False
+        self._in_vain = 0
+        self._last_death = ""
         self._closed = False
 
     @property
@@ -66,23 +76,27 @@ class Lane:
     ) -> ShardResult:
         """Work one unit to its commit and return; see `ShardRunner.run` for what is raised.
 
-        After an `EngineDeadError` the next call loads a new engine.
+        After an `EngineDeadError` the next call loads a new engine; so does this one, if the engine died of another
+        unit's samples alone. After `ENGINES_IN_VAIN` engines that achieved nothing every call raises `LaneGaveUpError`.
         """
-        # Handed to the loop under the lock: a loop that `close` has stopped would never run it.
-        with self._starting:
-            parts = self._ready()
-            work = self._work(parts, unit, next(self._order), observe, previous)
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except EngineDeadError:
-            # A neighbour that saw the same engine die may have replaced it already: its successor is not dead.
-            if self._parts is parts:
-                self._dead = True
-            raise
-        except BaseException:
-            future.cancel()
-            raise
+        place = next(self._order)
+        while True:
+            # Handed to the loop under the lock: a loop that `close` has stopped would never run it.
+            with self._starting:
+                parts = self._ready()
+                work = self._work(parts, unit, place, observe, previous)
+                future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            try:
+                return future.result()
+            except EngineDeadError as error:
+                # A neighbour that saw the same engine die may have replaced it already: its successor is not dead.
+                if self._parts is parts:
+                    self._dead, self._last_death = True, str(error)
+                if not parts.company.died_without(unit):
+                    raise
+            except BaseException:
+                future.cancel()
+                raise
 
     def close(self) -> None:
         """Stop what runs (their logs are flushed), then the engine, the decoders and the thread. Idempotent."""
@@ -90,6 +104,8 @@ class Lane:
             if self._closed:
                 return
             self._closed = True
+            if isinstance(self._store, PatientStore):
+                self._store.stop_waiting()
             if self._thread.is_alive():
                 self._call(self._cancel_work())
             # An engine that was loading held this; it has been told to stop.
@@ -121,10 +137,21 @@ class Lane:
             self._thread.start()
         if self._dead:
             # Only the engine: neighbours that still work with it are to hear that it died, not that images are gone.
+            self._in_vain = 0 if self._parts is not None and self._parts.company.fruitful else self._in_vain + 1
             self._stop_engine()
             self._dead = False
         if self._parts is None:
-            self._parts = self._call(self._start_parts())
+            if self._in_vain >= ENGINES_IN_VAIN:
+                raise LaneGaveUpError(
+                    f"{self._in_vain} engines in a row ended before a single sample was in the log, so this lane "
+                    f"starts no more; the last: {self._last_death}. Look at the engine's own messages and at the GPU; "
+                    "what is logged is kept, and the same command again resumes"
+                )
+            try:
+                self._parts = self._call(self._start_parts())
+            except EngineDeadError as error:
+                self._in_vain, self._last_death = self._in_vain + 1, str(error)
+                raise
         return self._parts
 
     async def _start_parts(self) -> LaneParts:

@@ -73,7 +73,7 @@ def unfinished_units(dataset: Dataset) -> list[Unit]:
 
 def progress(dataset: Dataset, cost: CostExecution, now: dt.datetime | None = None) -> Progress:
     """Read the state of a dataset: three listings, one cached read of the commit records."""
-    now = now or dt.datetime.now(dt.UTC)
+    now = now or dataset.store.now()
     units = list_units(dataset.store)
     records = list(read_commits(dataset.store, units))
     committed, newest = set(units), latest_units(units)
@@ -145,7 +145,8 @@ def _rate(records: list[CommitRecord]) -> float | None:
     for record in ordered:
         now = dt.datetime.fromisoformat(record.created)
         gap = record.usage.wall_s if before is None else (now - before).total_seconds()
-        seconds += min(gap, record.usage.wall_s)
+        # Records of hosts whose clocks differed may seem to come before one another.
+        seconds += max(0.0, min(gap, record.usage.wall_s))
         before = now
     asked = sum(record.samples - record.usage.resumed for record in ordered)
     return asked / seconds if seconds > 0 and asked > 0 else None

@@ -15,11 +15,12 @@ from caprl_core.storage.layout import Unit
 
 
 def known_reasons(reasons: Collection[str]) -> frozenset[str]:
-    """Check reason codes given by a user; an empty collection stands for all. Raises `BadInputError`."""
+    """Check reason codes given by a user; an empty collection stands for all but `engine_died`, as asking for those
+    samples would kill engines again. Raises `BadInputError`."""
     unknown = sorted(set(reasons) - set(Reason))
     if unknown:
         raise BadInputError(f"unknown reason {unknown[0]!r}; known are {', '.join(Reason)}")
-    return frozenset(reasons) or frozenset(Reason)
+    return frozenset(reasons) or frozenset(Reason) - {Reason.ENGINE_DIED}
 
 
 def revisable(dataset: Dataset, reasons: frozenset[str]) -> list[CommitRecord]:

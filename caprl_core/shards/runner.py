@@ -6,39 +6,52 @@ loses no more than that.
 """
 
 import asyncio
+import contextlib
 import datetime as dt
-import hashlib
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from caprl_core.data.decode_pool import DecodePool
 from caprl_core.data.reasons import Reason
 from caprl_core.data.roots import ImageReader
 from caprl_core.data.row import Result
-from caprl_core.data.sample import PlannedSample, PreparedImage
+from caprl_core.data.sample import PlannedSample
 from caprl_core.engines.protocol import Engine, EngineInfo
 from caprl_core.engines.slots import PrioritySlots
-from caprl_core.errors import EngineDeadError, SampleFailedError, ShardQuarantinedError
+from caprl_core.errors import DiskFullError, EngineDeadError, SampleFailedError, ShardQuarantinedError, StoreError
 from caprl_core.recipe.models import StageRecipe
 from caprl_core.shards.asking import Asker
+from caprl_core.shards.company import Company, WatchedEngine
 from caprl_core.shards.dataset import Dataset
 from caprl_core.shards.events import Observer, ShardEvent, ShardResult, Step
-from caprl_core.shards.gate import breaches, quarantine, read_ruling
+from caprl_core.shards.failures import worst
+from caprl_core.shards.gate import EXAMPLES, Ruling, breaches, quarantine, read_ruling
 from caprl_core.shards.meter import EngineMeter
 from caprl_core.shards.pack import PackedObject, pack
 from caprl_core.shards.previous import PreviousRevision, nothing_before
-from caprl_core.shards.results import Asked, member_of, rejected, withdrawn
+from caprl_core.shards.results import Asked, rejected, withdrawn
+from caprl_core.shards.sample_images import SampleImages
 from caprl_core.shards.scratch import scratch_folder
 from caprl_core.shards.spool import Spool
 from caprl_core.shards.stage import Drop, Stage
+from caprl_core.shards.suspects import Statement, Suspicion, groups, read_suspicion
 from caprl_core.storage.commit import CommitRecord, CommittedObject, Usage, commit, read_commit
+from caprl_core.storage.free_space import disk_full
 from caprl_core.storage.layout import Attempt, Unit
 from caprl_core.storage.log import SampleLog, read_log
 from caprl_core.storage.publish import publish, sweep_unit
+
+LOOK_S = 20.0
+"""Seconds between looks whether another attempt has committed the unit meanwhile: one small request each."""
+
+
+class _CommittedElsewhereError(Exception):
+    """Another attempt won while this one was still asking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +69,7 @@ class LaneParts:
     meter: EngineMeter
     reader: ImageReader
     decoder: DecodePool
+    company: Company = field(default_factory=Company)
 
 
 class ShardRunner:
@@ -72,11 +86,12 @@ class ShardRunner:
         self._store = parts.dataset.store
         self._recipe = parts.recipe
         self._attempt = Attempt.begin(unit)
+        self._images = SampleImages(parts.recipe, parts.stage, parts.reader, parts.decoder, self._previous)
         self._asker = Asker(
             unit,
             priority,
             stage=parts.stage,
-            engine=parts.engine,
+            engine=WatchedEngine(parts.engine, parts.company, unit),
             info=parts.info,
             slots=parts.slots,
             meter=parts.meter,
@@ -84,14 +99,16 @@ class ShardRunner:
         )
         runner = parts.recipe.execution.runner
         concurrency = parts.engine.concurrency
-        self._window = asyncio.Semaphore(runner.window or 3 * concurrency)
-        self._prefetch = asyncio.Semaphore(max(8, concurrency))
+        window, prefetch = runner.window or 3 * concurrency, max(8, concurrency)
+        self._window = asyncio.Semaphore(window)
+        self._prefetch = asyncio.Semaphore(prefetch)
+        self._statement = Statement(self._store, self._attempt, reach=window + prefetch)
         self._log = SampleLog(
             self._store,
             self._attempt,
             flush_s=runner.flush_s,
             # Half a window at most may wait for a flush, or samples in the engine would wait for the log.
-            flush_samples=max(1, min(64, (runner.window or 3 * concurrency) // 2)),
+            flush_samples=max(1, min(64, window // 2)),
             flushed=lambda: self._step("log flushed"),
         )
         self._results: dict[str, Result] = {}
@@ -99,11 +116,25 @@ class ShardRunner:
         self._resumed = 0
         self._unlogged = 0
         self._rejected = 0
+        self._suspicion = Suspicion({}, {})
 
     async def run(self) -> ShardResult:
         """Finish the unit, or find it finished. Raises `EngineDeadError`, `ShardQuarantinedError`, `StoreError`,
-        `OSError` (local scratch space) or `BadInputError` (a whole root is unreachable); the log keeps what was done.
+        `DiskFullError` or another `OSError` (local scratch space), or `BadInputError` (a whole root is wrong); the log
+        keeps what was done.
         """
+        try:
+            return await self._work()
+        except OSError as error:
+            scratch = self._recipe.execution.runner.spool_dir
+            full = disk_full(error, Path(scratch or tempfile.gettempdir()))
+            if full is None:
+                raise
+            raise DiskFullError(
+                f"shard {self._unit.shard}: {full}, or choose another execution.runner.spool_dir"
+            ) from error
+
+    async def _work(self) -> ShardResult:
         if await asyncio.to_thread(self._store.size, self._unit.commit_key) is not None:
             return await self._finish(await asyncio.to_thread(read_commit, self._store, self._unit))
         samples = await asyncio.to_thread(self._parts.dataset.plan.shard, self._unit.shard)
@@ -119,7 +150,10 @@ class ShardRunner:
             scratch_folder(self._recipe.execution.runner.spool_dir) as folder,
             Spool(folder / "spool") as spool,
         ):
-            await self._ask_all([sample for sample in samples if sample.key not in self._results], spool)
+            try:
+                await self._ask_all(await self._still_to_ask(samples, ruling), spool)
+            except _CommittedElsewhereError:
+                return await self._finish(await asyncio.to_thread(read_commit, self._store, self._unit))
             self._step("all logged")
             if not ruling.accepted:
                 await self._judge()
@@ -131,21 +165,96 @@ class ShardRunner:
             for item in packed:
                 await asyncio.to_thread(self._store.put_file, self._attempt.object_key(item.role), item.path)
                 self._step(f"{item.role} put")
-        record = await asyncio.to_thread(commit, self._store, self._record(packed))
+        now = await asyncio.to_thread(self._store.now)
+        record = await asyncio.to_thread(commit, self._store, self._record(packed, now))
         self._step("committed")
         return await self._finish(record)
 
+    async def _still_to_ask(self, samples: list[PlannedSample], ruling: Ruling) -> list[PlannedSample]:
+        """Those without a result; what is condemned gets one. Learns who the suspects are."""
+        left = [sample for sample in samples if sample.key not in self._results]
+        if not left or not self._parts.stage.asks:
+            return left
+        # First: its age by the store's clock is what those of others are compared with.
+        await self._statement.make()
+        limit = self._recipe.execution.runner.engine_deaths
+        keys = [sample.key for sample in left]
+        self._suspicion = await asyncio.to_thread(
+            read_suspicion, self._store, self._attempt, keys, limit, ruling.ignored
+        )
+        condemned = self._suspicion.condemned
+        for sample in left:
+            if sample.key in condemned:
+                detail = f"{condemned[sample.key]} engines died with it, one with nothing else inside"
+                self._results[sample.key] = self._unasked(sample, Drop(Reason.ENGINE_DIED, detail, retry=False))
+                self._rejected += 1
+        return [sample for sample in left if sample.key not in condemned]
+
     async def _ask_all(self, samples: list[PlannedSample], spool: Spool) -> None:
         self._unlogged = len(samples)
+        suspects = self._suspicion.suspects
+        died_with: list[str] = []
+        ended = True
         try:
-            async with asyncio.TaskGroup() as group:
-                for sample in samples:
-                    await self._prefetch.acquire()
-                    group.create_task(self._one(sample, spool))
+            async with asyncio.TaskGroup() as whole:
+                watch = whole.create_task(self._watch_for_a_commit())
+                await self._ask_suspects([sample for sample in samples if sample.key in suspects], spool)
+                async with asyncio.TaskGroup() as group:
+                    for sample in samples:
+                        if sample.key not in suspects:
+                            await self._prefetch.acquire()
+                            group.create_task(self._one(sample, spool))
+                watch.cancel()
+            ended = False
         except BaseExceptionGroup as failures:
-            raise _worst(failures) from failures
+            cause = worst(failures)
+            if isinstance(cause, EngineDeadError):
+                died_with = self._parts.company.victims(self._unit)
+            raise cause from failures
         finally:
             await asyncio.shield(self._log.close())
+            if ended and self._parts.stage.asks:
+                await asyncio.shield(self._statement.end(died_with))
+
+    async def _ask_suspects(self, samples: list[PlannedSample], spool: Spool) -> None:
+        """In groups with nobody else in the engine, each named in the store before it is asked."""
+        if not samples:
+            return
+        planned = {sample.key: sample for sample in samples}
+        limit = self._recipe.execution.runner.engine_deaths
+        await self._statement.name(())
+        async with self._parts.company.session():
+            for keys in groups(self._suspicion.suspects, limit, self._parts.engine.concurrency):
+                await self._parts.company.prove(self._parts.engine)
+                await self._statement.name(tuple(keys))
+                async with asyncio.TaskGroup() as group:
+                    for key in keys:
+                        group.create_task(self._suspect(planned[key], spool))
+        await self._statement.name(None)
+
+    async def _suspect(self, sample: PlannedSample, spool: Spool) -> None:
+        """As `_one`, but nothing runs ahead: the places there may be held by those who wait for the session's end."""
+        try:
+            image = await self._images.prepared(sample)
+        except SampleFailedError as error:
+            await self._done(self._unasked(sample, Drop(error.reason, error.detail, retry=False)))
+            return
+        first = self._previous.attempts(sample.key) + 1
+        result, member = await self._asker.ask(sample, image, first, entered=_nothing)
+        if member is not None:
+            spool.add(sample.key, member)
+        self._log.hurry()
+        await self._done(result)
+        self._parts.company.logged += 1
+
+    async def _watch_for_a_commit(self) -> None:
+        """End the asking once the unit is committed: who was cut off, or shares it, works no longer in vain."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            # While the store is away nothing can have been committed that matters now; the log says so soon enough.
+            with contextlib.suppress(StoreError):
+                if await asyncio.to_thread(self._store.size, self._unit.commit_key) is not None:
+                    raise _CommittedElsewhereError
 
     async def _one(self, sample: PlannedSample, spool: Spool) -> None:
         """Read, decode, ask, keep the bytes, log."""
@@ -153,17 +262,16 @@ class ShardRunner:
             ahead.callback(self._prefetch.release)
             try:
                 await ahead.enter_async_context(self._parts.ahead.hold(self._priority))
-                image = await self._image(sample)
+                image = await self._images.prepared(sample)
             except SampleFailedError as error:
                 # Waiting for the log takes up to `flush_s`; a run of missing images must not go at that pace.
                 await ahead.aclose()
-                drop = Drop(error.reason, error.detail, retry=False)
-                before = Asked(attempt=self._previous.attempts(sample.key))
-                await self._done(rejected(sample, drop, before, None))
+                await self._done(self._unasked(sample, Drop(error.reason, error.detail, retry=False)))
                 return
             async with self._window:
                 first = self._previous.attempts(sample.key) + 1
-                result, member = await self._asker.ask(sample, image, first, entered=ahead.aclose)
+                async with self._parts.company.together():
+                    result, member = await self._asker.ask(sample, image, first, entered=ahead.aclose)
                 del image
                 # A sample that was not asked about has not entered: its place must not wait for the log either.
                 await ahead.aclose()
@@ -171,13 +279,11 @@ class ShardRunner:
                     spool.add(sample.key, member)
                 del member
                 await self._done(result)
+                self._parts.company.logged += 1
 
-    async def _image(self, sample: PlannedSample) -> PreparedImage | None:
-        if self._parts.stage.image_use != "unread":
-            return await self._parts.decoder.prepare(await self._parts.reader.read(sample))
-        if sample.problem is not None:
-            raise SampleFailedError(Reason.SAMPLE_INVALID, sample.problem)
-        return None
+    def _unasked(self, sample: PlannedSample, drop: Drop) -> Result:
+        """A sample that is rejected without a question to the engine."""
+        return rejected(sample, drop, Asked(attempt=self._previous.attempts(sample.key)), None)
 
     async def _done(self, result: Result) -> None:
         """Log a result; it counts once the store has it."""
@@ -194,9 +300,11 @@ class ShardRunner:
         found = breaches(self._results, self._recipe.execution.gate)
         if found:
             key = await asyncio.to_thread(quarantine, self._store, self._attempt, self._results, found)
+            killers = ", ".join(sorted(self._suspicion.condemned)[:EXAMPLES])
             raise ShardQuarantinedError(
                 f"shard {self._unit.shard} is quarantined: {'; '.join(map(str, found))}. "
-                f"Look at {self._store.uri}/{key}, then "
+                + (f"Engines die with {killers}; --accept publishes the shard without. " if killers else "")
+                + f"Look at {self._store.uri}/{key}, then "
                 f"`caprl release {self._store.uri} {self._unit.shard} --accept` (or `--redo`), or raise "
                 "execution.gate.max_share"
             )
@@ -211,7 +319,7 @@ class ShardRunner:
         async def restore(sample: PlannedSample, row: Mapping[str, object]) -> None:
             nonlocal lost
             try:
-                spool.add(sample.key, await self._member_again(sample, row))
+                spool.add(sample.key, await self._images.member_again(sample, row))
             except SampleFailedError as error:
                 drop = Drop(error.reason, error.detail, retry=False)
                 self._results[sample.key] = withdrawn(self._results[sample.key], drop)
@@ -227,27 +335,15 @@ class ShardRunner:
                         await places.acquire()
                         group.create_task(restore(sample, row))
         except BaseExceptionGroup as failures:
-            raise _worst(failures) from failures
+            raise worst(failures) from failures
         self._rejected += lost
         return lost
-
-    async def _member_again(self, sample: PlannedSample, row: Mapping[str, object]) -> bytes:
-        data = await asyncio.to_thread(self._previous.member, row)
-        if data is None:
-            data = await self._parts.reader.read(sample)
-            if await asyncio.to_thread(_sha256, data) != row["image_sha256"]:
-                raise SampleFailedError(Reason.IMAGE_CHANGED, "the image is not the one that was captioned")
-            if self._recipe.image.reencode != "none":
-                data = (await asyncio.to_thread(member_of, await self._parts.decoder.prepare(data), self._recipe))[0]
-        if await asyncio.to_thread(_sha256, data) != row["member_sha256"]:
-            raise SampleFailedError(Reason.IMAGE_CHANGED, "the tar member cannot be made again with the same bytes")
-        return data
 
     def _pack(self, samples: list[PlannedSample], spool: Spool, folder: Path) -> tuple[PackedObject, ...]:
         ordered = [self._results[sample.key] for sample in samples]
         return pack(ordered, lambda result: spool.read(result.key), self._parts.stage, folder)
 
-    def _record(self, packed: tuple[PackedObject, ...]) -> CommitRecord:
+    def _record(self, packed: tuple[PackedObject, ...], created: dt.datetime) -> CommitRecord:
         results = self._results.values()
         rows = [result.row for result in results if result.row is not None]
         name = self._parts.dataset.record.name
@@ -282,7 +378,7 @@ class ShardRunner:
                 wall_s=round(time.monotonic() - self._started, 3),
                 resumed=self._resumed,
             ),
-            created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            created=created.isoformat(timespec="seconds"),
         )
 
     async def _finish(self, record: CommitRecord) -> ShardResult:
@@ -295,22 +391,8 @@ class ShardRunner:
         )
 
     def _step(self, name: Step) -> None:
-        self._observe(ShardEvent(self._unit, name, len(self._results), self._rejected))
+        self._observe(ShardEvent(self._unit, name, len(self._results), self._rejected, self._attempt.id))
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _worst(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The failure to report: a dead engine explains all others; a cancellation none."""
-    flat = list(_flatten(failures))
-    dead = [error for error in flat if isinstance(error, EngineDeadError)]
-    return (dead or flat)[0]
-
-
-def _flatten(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    flat: list[BaseException] = []
-    for error in group.exceptions:
-        flat += _flatten(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return flat
+async def _nothing() -> None:
+    """A suspect holds no place ahead of the engine."""

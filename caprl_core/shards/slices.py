@@ -1,10 +1,10 @@
 """How many shards a lane is given at a time, and how they are written in a parameter. Pure: no store, no clock.
 
-The rule. A slice is about ten minutes' work (`SLICE_S`) at the rate measured: that is how long a silent lane can
-hold shards back and how long a late joiner waits for a share, while loading an engine, a minute or two, stays small
-beside it. Before anything is measured it is one engine's fill, `shards_in_flight`; and it is never more than half of a
-lane's fair share of what waits, so that slices get smaller towards the end, but no smaller than an engine's fill.
-Idle lanes share what waits, though, even if it does not fill their engines.
+The rule. What a lane holds is about ten minutes' work (`SLICE_S`) at the rate measured: that is how long a silent lane
+can hold shards back, while it need not be told of more all the time. Before anything is measured it is one engine's
+fill, `shards_in_flight`; and it is never more than half of a lane's fair share of what waits, so that slices get
+smaller towards the end, but no smaller than an engine's fill. Idle lanes share what waits, though, even if it does not
+fill their engines.
 What a lost lane costs is less: its logs are in the store, so only the samples in flight are asked again.
 """
 

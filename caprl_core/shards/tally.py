@@ -17,7 +17,8 @@ class RunStart(NamedTuple):
     """What a run begins with. Counts are samples unless they say shards.
 
     `samples` is all there is, `total` what will be done when this run is through, `done` what was before; `counted` are
-    units whose samples are in `done` although the run works them (to publish, or to revise them).
+    units whose samples are in `done` although the run works them (to publish, or to revise them); `gpu_hours` is what
+    all commits before this run have used.
     """
 
     name: str
@@ -28,6 +29,7 @@ class RunStart(NamedTuple):
     rejected: int
     shards: int
     counted: Collection[Unit] = ()
+    gpu_hours: float = 0.0
 
 
 class Snapshot(NamedTuple):
@@ -63,6 +65,7 @@ class Tally:
         self._rejected = start.rejected
         self._asked = 0
         self._resumed = 0
+        self._total, self._shards = start.total, start.shards
         self._shards_done = 0
         self._shards_failed = 0
         self._working_since: float | None = None
@@ -83,6 +86,12 @@ class Tally:
                     self._recent[-1] = (self._recent[-1][0], self._recent[-1][1] + 1)
                 else:
                     self._recent.append((now, 1))
+
+    def joined(self, samples: int) -> None:
+        """A unit of so many samples has come to what the run began with."""
+        with self._lock:
+            self._total += samples
+            self._shards += 1
 
     def finished(self, result: ShardResult) -> None:
         """A unit is published."""
@@ -113,15 +122,15 @@ class Tally:
             done = self._done + sum(count for count, _ in working.values())
             return Snapshot(
                 done=done,
-                total=self._start.total,
+                total=self._total,
                 rejected=self._rejected + sum(count for _, count in working.values()),
                 asked=self._asked,
                 resumed=self._resumed,
                 shards_done=self._shards_done,
                 shards_failed=self._shards_failed,
-                shards=self._start.shards,
+                shards=self._shards,
                 in_flight=tuple((unit, count) for unit, (count, _) in sorted(self._open.items())),
                 rate=rate,
-                eta_s=max(0, self._start.total - done) / rate if rate > 0 else None,
+                eta_s=max(0, self._total - done) / rate if rate > 0 else None,
                 elapsed_s=now - self._began,
             )

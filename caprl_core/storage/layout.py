@@ -13,7 +13,11 @@ PLAN_REPORT = "plan/report.json"
 COMMITS = "commits"
 ATTEMPTS = "attempts"
 QUARANTINE = "quarantine"
+LANES = "lanes"
+"""What lanes at work shall do; nothing of it outlives a run."""
 SHARDS = "shards"
+ATTEMPT_STATE = "attempt.json"
+"""What an attempt says about itself, below its prefix."""
 COMMIT_CACHE = "index/commits.jsonl"
 """Advisory copy of all commit records, so that `status` reads one object instead of thousands."""
 
@@ -96,6 +100,11 @@ class Attempt:
     def prefix(self) -> str:
         """Everything this attempt writes lies below it."""
         return f"{self.unit.attempts_prefix}/{self.id}"
+
+    @property
+    def state_key(self) -> str:
+        """Key of what this attempt says about itself (`caprl_core.shards.suspects`)."""
+        return f"{self.prefix}/{ATTEMPT_STATE}"
 
     def object_key(self, role: str) -> str:
         """Key of a packed object before publication."""

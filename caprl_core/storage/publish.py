@@ -1,12 +1,16 @@
 """From commit to final names, and the sweeping of what no commit needs. Both can be repeated by anyone at any time."""
 
+import datetime as dt
 import hashlib
 from collections.abc import Callable, Iterable
 
 from caprl_core.errors import ObjectMissingError, StoreError
 from caprl_core.storage.commit import CommitRecord, CommittedObject
-from caprl_core.storage.layout import ATTEMPTS, SHARDS, Unit, parse_unit
+from caprl_core.storage.layout import ATTEMPTS, LANES, SHARDS, Unit, parse_unit
 from caprl_core.storage.store import Store
+
+FORGOTTEN_AFTER = dt.timedelta(days=1)
+"""A run that hands out work writes to its lanes' objects far more often; one that misses its object only ends early."""
 
 
 def publish(store: Store, record: CommitRecord, step: Callable[[str], None] = lambda _: None) -> None:
@@ -64,11 +68,14 @@ def sweep(store: Store, records: Iterable[CommitRecord], *, dry_run: bool = Fals
     """Delete every attempt object of the units of these records; returns the keys.
 
     Only published commits are swept: what a commit still needs stays. An attempt at a committed unit can only lose, so
-    its bytes and its log are of no use; attempts at other units keep theirs, because a resume needs the log.
+    its bytes and its log are of no use; attempts at other units keep theirs, because a resume needs the log. What runs
+    that died had told their lanes goes once it is a day old.
     """
     sizes = published_sizes(store)
     done = {record.unit for record in records if is_published(record, sizes)}
     keys = [item.key for item in store.list(ATTEMPTS) if _unit_of(item.key) in done]
+    now = dt.datetime.now(dt.UTC)
+    keys += [item.key for item in store.list(LANES) if now - item.modified > FORGOTTEN_AFTER]
     if keys and not dry_run:
         store.delete(keys)
     return keys

@@ -9,6 +9,7 @@ import asyncio
 import datetime as dt
 import io
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,13 +20,17 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
 from obstore.store import LocalStore, S3Store
 
-from caprl_core.errors import BadInputError, ObjectExistsError, ObjectMissingError, StoreError
+from caprl_core.errors import BadInputError, ObjectExistsError, ObjectMissingError, StoreAwayError, StoreError
 from caprl_core.recipe.models import StorageExecution
-from caprl_core.storage.aws import s3_settings
+from caprl_core.storage.aws import Credentials, s3_settings
+from caprl_core.storage.clock import StoreClock, folder_time, server_time
+from caprl_core.storage.free_space import disk_full
 
 MULTIPART_ABOVE = 64 * 2**20
 """Bytes; smaller objects go up in a single request, larger ones in parts of 16 MiB (S3 allows 10,000 parts: 160 GB)."""
 PART = 16 * 2**20
+EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
+"""Error codes of S3, its session tokens and its imitators for credentials that were good once."""
 COPY_IN_ONE = 5 * 2**30
 """Bytes; S3's CopyObject takes no more."""
 
@@ -42,10 +47,14 @@ class ObjectInfo:
 class Store:
     """A folder or an `s3://` prefix. Methods block, are thread-safe, and raise `StoreError` after their retries."""
 
+    _clock: StoreClock | None = None
+
     def __init__(self, uri: str, settings: StorageExecution | None = None) -> None:
         settings = settings or StorageExecution()
+        self.settings = settings
         self.uri = uri.rstrip("/")
         self.is_local = not uri.startswith("s3://")
+        self._credentials: Credentials | None = None
         self._store: LocalStore | S3Store
         if self.is_local:
             if "://" in uri and not uri.startswith("file://"):
@@ -56,23 +65,30 @@ class Store:
             except OSError as error:
                 raise StoreError(f"{uri}: cannot create the folder: {error}") from error
             self.uri = str(folder.resolve())
+            self._clock = StoreClock(lambda: folder_time(Path(self.uri)))
             self._store = LocalStore(self.uri)
             return
         bucket, _, prefix = uri.removeprefix("s3://").rstrip("/").partition("/")
         if not bucket:
             raise BadInputError(f"{uri}: an s3:// address needs a bucket name")
-        config, client, provider = s3_settings(settings)
+        config, client, self._credentials = s3_settings(settings)
+        page = config.get("endpoint") or f"https://s3.{config['region']}.amazonaws.com"
+        self._clock = StoreClock(lambda: server_time(page))
         self._store = S3Store(
             bucket,
             prefix=prefix or None,
             config=cast(Any, config),
             client_options=cast(Any, client),
-            credential_provider=cast(Any, provider),
+            credential_provider=cast(Any, self._credentials),
             retry_config={
                 "max_retries": settings.retries,
                 "retry_timeout": dt.timedelta(seconds=settings.retry_timeout_s),
             },
         )
+
+    def now(self) -> dt.datetime:
+        """The time by the store's clock, with which `modified` and times of other hosts can be compared."""
+        return dt.datetime.now(dt.UTC) if self._clock is None else self._clock.now()
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object whole, replacing any of that name."""
@@ -176,7 +192,33 @@ class Store:
             raise ObjectMissingError(f"{where}: no such object") from error
         except (BaseError, OSError) as error:
             self._refuse_absent_bucket(error)
-            raise StoreError(f"cannot {action} {where}: {_first_line(error)}") from error
+            text = f"cannot {action} {where}: {_first_line(error)}"
+            if self.is_local:
+                raise StoreError(disk_full(error, Path(self.uri)) or text) from error
+            status, code = _status(self._explained(error, action, key))
+            if code == "RequestTimeTooSkewed":
+                raise StoreError(f"{text} - this machine's clock is wrong by more than 15 minutes: set it") from error
+            if code in EXPIRED:
+                raise StoreAwayError(f"cannot {action} {where}: {self._expired(code)}") from error
+            # A 4xx says what is wrong with the request; all else, that the store is not there or not well.
+            raise (StoreError if 400 <= status < 500 else StoreAwayError)(text) from error
+
+    def _explained(self, error: Exception, action: str, key: str) -> Exception:
+        """Replies to HEAD have no body, hence no code; for one that was refused another request asks why."""
+        if action != "head" or _status(error)[0] not in (400, 401, 403):
+            return error
+        try:
+            obstore.get_range(self._store, key, start=0, length=1)
+        except BaseError as told:
+            return told
+        return error
+
+    def _expired(self, code: str) -> str:
+        """Have the credentials resolved anew for the next request; returns what to tell the user."""
+        if self._credentials is None:
+            return f"the credentials have expired ({code})"
+        self._credentials.renew()
+        return f"the credentials have expired ({code}); {self._credentials.advice}"
 
     def _refuse_absent_bucket(self, error: Exception) -> None:
         """By the request, obstore calls it "not found" or a general error; the server's own code is in both."""
@@ -214,6 +256,13 @@ class _Ranges(io.RawIOBase):
         buffer[:length] = self._store.read_range(self._key, self._position, length)
         self._position += length
         return length
+
+
+def _status(error: Exception) -> tuple[int, str]:
+    """HTTP status and S3 error code in what obstore says; 0 and nothing where the request came to no reply."""
+    status = re.search(r"status code: (\d{3})", str(error))
+    code = re.search(r"<Code>(\w+)</Code>", str(error))
+    return int(status[1]) if status else 0, code[1] if code else ""
 
 
 def _first_line(error: Exception) -> str:

@@ -138,13 +138,22 @@ def test_local_lanes_have_a_gpu_each_and_load_one_engine_each(
     config: str, stub: StubServer, starts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "fake0,fake1")
-    stub.behaviour = StubBehaviour(median_s=0.1, sigma=0.2)
+    stub.behaviour = StubBehaviour(median_s=2.0, sigma=0.2)
     seen: list[dict[int, str]] = []
-    with watching(seen.append):
+
+    def look(alive: dict[int, str]) -> None:
+        seen.append(alive)
+        if len(starts) == 2:
+            # Before that one lane could have done all of it while the other was being started.
+            stub.behaviour = StubBehaviour(median_s=0.1, sigma=0.2)
+
+    with watching(look):
         summary = caption_dataset(config, lanes=0)
     assert (summary["rows"], summary["shards_committed"], summary["samples_asked"]) == (60, 6, 60)
     assert (check(config).rows, check(config).pending) == (60, 0)
-    assert len(set(seeds(stub))) == len(stub.requests) == 60, "a sample was asked twice"
+    assert len(set(seeds(stub))) == 60
+    # At the very end the lane that is through first goes on from the log of the other's shards.
+    assert len(stub.requests) - 60 <= SMALL["window"] * SMALL["shards_in_flight"], "samples were asked twice"
     for alive in seen:
         assert len(set(alive.values())) == len(alive), f"one GPU, two lanes: {alive}"
     assert max(len(alive) for alive in seen) == 2
@@ -238,7 +247,7 @@ def test_a_quarantined_shard_is_told_and_not_tried_again(
 
 def test_lanes_that_all_fail_end_the_run(config: str, stub: StubServer) -> None:
     stub.behaviour = StubBehaviour(model="another")
-    with pytest.raises(IncompleteError, match="3 lanes ended with it"):
+    with pytest.raises(IncompleteError, match="6 lanes in a row ended without a shard"):
         caption_dataset(config, max_shards=1, lanes=1)
 
 

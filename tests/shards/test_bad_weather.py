@@ -1,7 +1,7 @@
 """A store that fails for a while, a full disk, racing attempts: no loss and nothing half-published."""
 
-import contextlib
 import os
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from caprl_core.errors import CaprlError, StoreError
+from caprl_core.errors import DiskFullError, StoreError
 from caprl_core.shards.dataset import Dataset, open_dataset
 from caprl_core.shards.verify import verify
 from caprl_core.storage.commit import (
@@ -198,8 +198,10 @@ def test_a_full_scratch_disk_stops_the_shard_and_loses_nothing(small_disk: Path,
     ballast = fill(small_disk, leave)
     engine = EchoEngine()
     with lane_for(recipe, dataset, engine) as lane:
-        with pytest.raises((OSError, CaprlError)):
+        with pytest.raises(DiskFullError) as told:
             lane.run(Unit(0, 0))
+        assert re.search(rf"disk is full.* {re.escape(str(small_disk))} \(\d+\.\d MiB of 1\.0 MiB", str(told.value))
+        assert "execution.runner.spool_dir" in str(told.value)
         assert list_units(dataset.store) == []
         logged = set(read_log(dataset.store, Unit(0, 0)))
         engine.requests.clear()
@@ -214,15 +216,39 @@ def test_a_full_store_publishes_nothing_by_halves(small_disk: Path, tmp_path: Pa
     recipe = recipe_for(images, str(small_disk / "out"), dataset__shard_samples=40)
     dataset = planned(recipe)
     failures = 0
+    told: list[str] = []
     with lane_for(recipe, dataset, EchoEngine()) as lane:
         for leave in (0, 4096, 20_000, 60_000, 90_000):
             ballast = fill(small_disk, leave)
-            with contextlib.suppress(OSError, CaprlError):
+            try:
                 lane.run(Unit(0, 0))
+            except StoreError as error:
+                told.append(str(error))
             failures += not list_units(dataset.store)
             ballast.unlink()
             report = verify(dataset, deep=True)
             assert report.sound, report.problems
         lane.run(Unit(0, 0))
-    assert failures > 0
+    assert failures == len(told) > 0
+    assert all(
+        re.search(rf"full.* {re.escape(dataset.store.uri)} \(\d+\.\d MiB of 1\.0 MiB are free", text) for text in told
+    )
     assert verify(dataset, deep=True).rows == 40
+
+
+def test_a_shard_that_met_a_full_disk_does_not_stop_the_others(small_disk: Path, tmp_path: Path) -> None:
+    images = draw_pictures(tmp_path / "images", 60)
+    recipe = recipe_for(images, str(tmp_path / "out"), execution__runner__spool_dir=str(small_disk))
+    dataset = planned(recipe)
+    ballast = fill(small_disk, 0)
+    engines: list[EchoEngine] = []
+    lane = lane_for(recipe, dataset, None)
+    lane._open_engine = lambda _: engines.append(EchoEngine()) or engines[-1]  # type: ignore[func-returns-value]
+    with lane:
+        with pytest.raises(DiskFullError, match="shard 1: the disk is full"):
+            lane.run(Unit(1, 0))
+        ballast.unlink()
+        for shard in (0, 2, 1):
+            lane.run(Unit(shard, 0))
+    assert len(engines) == 1, "the engine has nothing to do with it"
+    assert verify(dataset, deep=True).rows == 60

@@ -86,7 +86,8 @@ def test_a_dead_engine_stops_the_shard_keeps_the_log_and_is_replaced(images: Pat
         result = lane.run(Unit(0, 0))
     assert [engine.closed for engine in engines] == [True, True]
     assert result.resumed == len(logged)
-    assert len(engines[1].requests) == 20 - len(logged)
+    again = [request for request in engines[1].requests if not request.startswith("trifle")]
+    assert len(again) == 20 - len(logged)
     assert verify(dataset, deep=True).sound
 
 
@@ -132,7 +133,7 @@ def test_a_neighbour_that_still_works_with_a_dead_engine_hears_that_it_died(imag
         with pytest.raises(EngineDeadError, match="went away"):
             first.result(30)
         lane.run(Unit(0, 0))
-        with pytest.raises(EngineDeadError, match="is closed"):
+        with pytest.raises(EngineDeadError, match="went away"):
             neighbour.result(30)
         lane.run(Unit(1, 0))
     assert len(engines) == 2, "the successor was taken for dead"

@@ -9,6 +9,7 @@ from caprl_core.errors import BadInputError, ShardQuarantinedError
 from caprl_core.recipe.models import GateExecution
 from caprl_core.shards.gate import accept, breaches, quarantined_units, redo
 from caprl_core.shards.progress import progress, unfinished_units
+from caprl_core.shards.revise import known_reasons
 from caprl_core.shards.verify import verify
 from caprl_core.storage.layout import Unit
 from support.drawn_dataset import draw_pictures, lane_for, planned, recipe_for
@@ -39,6 +40,19 @@ def test_a_reason_of_its_own_overrides_the_star() -> None:
 
 def test_small_shards_are_not_judged() -> None:
     assert breaches(results(empty=19), GateExecution(max_share={"*": 0.0}, min_samples=20)) == []
+
+
+def test_one_sample_that_kills_engines_is_enough_unless_its_share_is_allowed() -> None:
+    shard = results(row=999, engine_died=1)
+    [breach] = breaches(shard, GateExecution(max_share={"*": 1.0}))
+    assert (breach.reason, breach.samples, breach.limit) == ("engine_died", 1, 0.0)
+    assert [b.reason for b in breaches(results(row=4, engine_died=1), GateExecution(min_samples=20))] == ["engine_died"]
+    assert breaches(shard, GateExecution(max_share={"engine_died": 0.01})) == []
+
+
+def test_samples_that_kill_engines_are_asked_again_only_by_name() -> None:
+    assert "engine_died" not in known_reasons(())
+    assert known_reasons(["engine_died"]) == {"engine_died"}
 
 
 def test_a_quarantined_shard_is_not_visible_until_it_is_accepted(tmp_path: Path) -> None:

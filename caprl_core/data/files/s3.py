@@ -10,7 +10,7 @@ from fsspec.asyn import sync
 from fsspec.utils import glob_translate
 
 from caprl_core.data.files.retrying import retried
-from caprl_core.data.files.s3_errors import PastTheEndError, is_passing, translated
+from caprl_core.data.files.s3_errors import PastTheEndError, have_expired, is_passing, translated
 from caprl_core.data.files.uris import literal_folder
 from caprl_core.errors import BadInputError, ObjectMissingError
 from caprl_core.recipe.models import StorageExecution
@@ -23,7 +23,12 @@ class S3Objects:
 
     def __init__(self, storage: StorageExecution) -> None:
         self._storage = storage
-        self._fs = s3fs.S3FileSystem(
+        self._fs = self._connect()
+
+    def _connect(self) -> s3fs.S3FileSystem:
+        """With the credentials that are found now."""
+        storage = self._storage
+        files = s3fs.S3FileSystem(
             endpoint_url=storage.endpoint,
             client_kwargs={"region_name": storage.region} if storage.region else {},
             config_kwargs={
@@ -36,7 +41,8 @@ class S3Objects:
             use_listings_cache=False,
             skip_instance_cache=True,
         )
-        self._fs.retries = 1
+        files.retries = 1
+        return files
 
     def size(self, uri: str) -> int:
         """Bytes of the object."""
@@ -119,6 +125,9 @@ class S3Objects:
                 budget_s=self._storage.retry_timeout_s,
             )
         except Exception as error:
+            if have_expired(error):
+                # Those of a file are read once by a connection: whoever tries again asks with new ones.
+                self._fs = self._connect()
             raise translated(uri, error) from error
 
 

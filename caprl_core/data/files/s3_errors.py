@@ -5,7 +5,7 @@ from botocore import exceptions as boto
 from s3fs.core import S3_RETRYABLE_ERRORS
 
 from caprl_core.data.files.errors import ObjectRefusedError, ObjectUnreadableError
-from caprl_core.errors import BadInputError, CaprlError, ObjectMissingError, StoreError
+from caprl_core.errors import BadInputError, CaprlError, ObjectMissingError, StoreAwayError, StoreError
 
 # Error codes of the S3 API, https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _MISSING = {"NoSuchKey", "NoSuchVersion", "KeyTooLongError", "404"}
@@ -57,6 +57,12 @@ def is_passing(error: Exception) -> bool:
     )
 
 
+def have_expired(error: Exception) -> bool:
+    """Whether the credentials were good once, so that new ones may be found where they came from."""
+    answer = _client_error(error)
+    return answer is not None and answer[0] in _EXPIRED
+
+
 def translated(uri: str, error: Exception) -> Exception:
     """The error to raise instead, naming the address and, where there is one, the remedy."""
     if isinstance(error, CaprlError):
@@ -81,6 +87,7 @@ def _from_answer(uri: str, error: Exception, code: str, status: int) -> Exceptio
         (code in _WRONG_SETTINGS, BadInputError(f"{uri}: {_WRONG_SETTINGS.get(code)} ({code})")),
         (code in _MISSING, ObjectMissingError(f"{uri} does not exist")),
         (code in _REFUSED, ObjectRefusedError(f"{uri}: access denied ({code})")),
-        (code in _EXPIRED or is_passing(error), StoreError(what)),
+        (code in _EXPIRED, StoreAwayError(what)),
+        (is_passing(error), StoreError(what)),
     )
     return next((kind for applies, kind in kinds if applies), ObjectUnreadableError(what))

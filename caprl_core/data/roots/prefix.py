@@ -4,7 +4,7 @@ from caprl_core.data.files.errors import ObjectRefusedError, ObjectUnreadableErr
 from caprl_core.data.files.reader import Files
 from caprl_core.data.files.uris import join
 from caprl_core.data.roots.root import missing, too_large, unreadable
-from caprl_core.errors import BadInputError, ObjectMissingError, StoreError
+from caprl_core.errors import BadInputError, ObjectMissingError, StoreAwayError, StoreError
 
 
 class PrefixRoot:
@@ -32,6 +32,9 @@ class PrefixRoot:
             raise unreadable(str(error)) from error
         except BadInputError as error:
             raise BadInputError(f"{self._what}: {error}") from error
+        except StoreAwayError as error:
+            # Expired credentials: no fault of this object, even if they have been renewed meanwhile.
+            raise StoreAwayError(f"{self._what}: {error}") from error
         except StoreError as error:
             # Is it this object, or everything? Asked anew each time: the store was there a moment ago.
             self._require()

@@ -1,0 +1,149 @@
+"""Three hosts with networks of their own. One is cut off in mid-shard for two minutes while the others go on."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+from hosts import Host, forwarded, missing_rights, reaches
+from plant import ROOT, SHARD_SAMPLES, SHARDS, Plant
+
+from caprl_core.shards.dataset import open_dataset
+from caprl_core.shards.verify import verify
+from caprl_core.storage.commit import list_units, read_commit
+from caprl_core.storage.layout import ATTEMPTS, Unit, logged_samples, parse_unit
+from caprl_core.storage.store import Store
+from caprl_core.world.stub_server import StubBehaviour
+from support.ceph_gateway import missing_programs
+from support.postgres_server import postgres_programs
+from support.stub_thread import running_stub, seeds
+
+pytestmark = [pytest.mark.production, pytest.mark.timeout(1200)]
+
+CUT_S = 120.0
+SLOW, FAST = StubBehaviour(median_s=5.0, sigma=0.1), StubBehaviour(median_s=0.1, sigma=0.1)
+"""Three hosts with four requests each ask 2.4 samples/s: 400 last longer than the cut."""
+MID_SHARD_S = 45.0
+"""Seconds in which a host that is not cut off finishes every shard it has begun: two of 13 s."""
+
+
+class Network:
+    """Hosts with a worker and an engine each; Prefect, the store and the planner are outside."""
+
+    def __init__(self, plant: Plant, parts: contextlib.ExitStack) -> None:
+        self.plant = plant
+        self.hosts = [parts.enter_context(Host(number)) for number in (1, 2, 3)]
+        self.store_port = int(str(urlsplit(plant.ceph.endpoint).port))
+        port = int(str(urlsplit(plant.stub.url).port))
+        self.engines = [parts.enter_context(host.engine(port, SLOW)) for host in self.hosts]
+        for host in self.hosts:
+            for inner in (plant.server.port, self.store_port):
+                parts.enter_context(forwarded(host.outside, inner))
+
+    def start_worker(self, host: Host) -> psutil.Popen:
+        addresses = {
+            "PREFECT_API_URL": f"http://{host.outside}:{self.plant.server.port}/api",
+            "AWS_ENDPOINT_URL": f"http://{host.outside}:{self.store_port}",
+            "CUDA_VISIBLE_DEVICES": host.name,
+        }
+        with (self.plant.logs / f"worker-{host.name}.log").open("ab") as output:
+            return psutil.Popen(
+                host.command(sys.executable, "-m", "prefect", "worker", "start", "--pool", "gpu-pool", "--limit", "1"),
+                cwd=ROOT,
+                env=self.plant._environment | addresses,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def asked(self) -> list[int]:
+        return [seed for engine in self.engines for seed in seeds(engine)]
+
+    def hurry(self) -> None:
+        for engine in self.engines:
+            engine.behaviour = FAST
+
+
+@pytest.fixture
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+    if missing := missing_programs():
+        pytest.skip(f"Ceph is not installed: no {', '.join(missing)} (Debian: radosgw ceph-mon ceph-osd ceph-common)")
+    if postgres_programs() is None:
+        pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
+    if why := missing_rights():
+        pytest.skip(why)
+    with running_stub() as stub, Plant(tmp_path, stub) as plant, contextlib.ExitStack() as parts:
+        for name, value in plant.ceph.environment().items():
+            monkeypatch.setenv(name, value)
+        yield Network(plant, parts)
+
+
+def test_a_host_cut_off_for_two_minutes_loses_the_race_and_nothing_is_doubled(network: Network) -> None:
+    plant, cut_off = network.plant, network.hosts[1]
+    store = Store(plant.recipe.execution.output)
+    plant.start_worker("cpu-pool")
+    for host in network.hosts:
+        network.start_worker(host)
+    plant.run("caption-dataset", "-p", "lanes=3")
+    plant.until(lambda: plant.committed() > 0 and all(engine.replies > 12 for engine in network.engines))
+
+    cut_off.pull_the_plug()
+    began = time.monotonic()
+    assert not reaches(cut_off, plant.server.port)
+    before = logs(store)
+    at_cut = {"committed": plant.committed(), "asked": len(network.asked())}
+    time.sleep(MID_SHARD_S)
+    after = logs(store)
+    stuck = {attempt for attempt, samples in before.items() if after.get(attempt) == samples}
+    assert stuck, "it was not in mid-shard"
+    assert all(0 < before[attempt] < SHARD_SAMPLES for attempt in stuck)
+    # The server sees no heartbeat for 90 s, the planner hands its shards on, and the others commit them.
+    units = {unit for unit, _ in stuck}
+    plant.until(lambda: units <= set(list_units(store)), 180)
+    taken_over = time.monotonic() - began
+    time.sleep(max(0.0, CUT_S - taken_over))
+    asked_alone = network.engines[1].replies
+
+    cut_off.plug_in()
+    back = time.monotonic() - began
+    assert back >= CUT_S
+    plant.until(lambda: reaches(cut_off, plant.server.port))
+    # Its attempts log what they had, find the commits, and leave nothing behind.
+    plant.until(lambda: not units & {unit for unit, _ in logs(store)}, 180)
+    network.hurry()
+    plant.until(lambda: plant.over("caption-dataset"), 300)
+    assert set(plant.states("caption-dataset").values()) == {"COMPLETED"}, plant.words()
+    plant.until(lambda: plant.over("caption-shards") and not plant.watch.now)
+
+    asked = network.asked()
+    twice = len(asked) - len(set(asked))
+    print(
+        f"cut off after {at_cut}; {len(stuck)} attempts in mid-shard ({sorted(before[one] for one in stuck)} of "
+        f"{SHARD_SAMPLES} logged), taken over after {taken_over:.0f} s, back after {back:.0f} s; the host's engine "
+        f"had answered {asked_alone} then and {network.engines[1].replies} at the end; {len(asked)} asked in all, "
+        f"{twice} twice; lanes: {plant.states('caption-shards')}"
+    )
+    for unit, attempt in stuck:
+        assert read_commit(store, unit).attempt != attempt, "the late attempt won against a commit"
+    report = verify(open_dataset(store, plant.recipe), deep=True)
+    assert report.sound, report.problems
+    assert (report.planned, report.rows) == (SHARDS * SHARD_SAMPLES, SHARDS * SHARD_SAMPLES)
+    assert (report.pending, report.unpublished) == (0, 0)
+    assert not plant.watch.doubled, "one GPU, two lanes"
+
+
+def logs(store: Store) -> dict[tuple[Unit, str], int]:
+    """(unit, attempt) -> samples it has logged, of all attempts whose objects are there."""
+    found: dict[tuple[Unit, str], int] = {}
+    for item in store.list(ATTEMPTS):
+        parts = item.key.split("/")
+        unit = parse_unit(parts[1])
+        if unit is not None and (samples := logged_samples(item.key)):
+            found[unit, parts[2]] = max(samples, found.get((unit, parts[2]), 0))
+    return found

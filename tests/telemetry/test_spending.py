@@ -1,0 +1,51 @@
+"""GPU-hours and money, spent and to come."""
+
+import pytest
+
+from caprl_core.recipe.models import CostExecution
+from caprl_core.shards.events import ShardResult
+from caprl_core.shards.tally import RunStart, Tally
+from caprl_core.storage.commit import CommitRecord, Usage
+from caprl_core.storage.layout import Unit
+from caprl_core.telemetry.spending import Spending
+
+COST = CostExecution(gpus=2, gpu_hour_price=3.0, currency="EUR")
+
+
+def committed(shard: int, engine_s: float) -> ShardResult:
+    record = CommitRecord(
+        dataset="drawn",
+        stage="caption",
+        fingerprint="f",
+        shard=shard,
+        revision=0,
+        supersedes=None,
+        attempt="a",
+        samples=100,
+        rows=90,
+        rejected=10,
+        reasons={"empty": 10},
+        attempts={"1": 90},
+        objects=(),
+        usage=Usage(engine_s=engine_s),
+        created="2026-01-01T00:00:00+00:00",
+    )
+    return ShardResult(Unit(shard, 0), record, won=True, resumed=0)
+
+
+def test_what_is_left_costs_what_commits_have_cost_so_far() -> None:
+    start = RunStart("drawn", "out", samples=1000, total=1000, done=100, rejected=0, shards=9, gpu_hours=1.0)
+    tally, spending = Tally(start), Spending(COST, start)
+    result = committed(1, engine_s=5400)
+    tally.finished(result)
+    spending.add(result)
+    spent = spending.read(tally.snapshot())
+    assert spent.gpu_hours == 1.0 + 2 * 1.5
+    assert spent.gpu_hours_left == pytest.approx(4.0 * 800 / 200)
+    assert (spent.cost, spent.cost_left, spent.currency) == (12.0, pytest.approx(48.0), "EUR")
+
+
+def test_before_the_first_commit_nobody_knows_what_is_to_come() -> None:
+    start = RunStart("drawn", "out", samples=1000, total=1000, done=0, rejected=0, shards=10)
+    spent = Spending(COST, start).read(Tally(start).snapshot())
+    assert (spent.gpu_hours, spent.gpu_hours_left, spent.cost_left) == (0, None, None)
