@@ -176,16 +176,17 @@ class Simulation:
     def _loaded(self, name: int) -> None:
         lane = self._lanes.get(name)
         if lane is not None and lane.gpu is not None:
-            lane.loaded = True
+            lane.loaded, lane.heard = True, self._now
             self._next_unit(name, lane)
 
     def _next_unit(self, name: int, lane: _Lane) -> None:
         while lane.units and lane.units[0] in self._done:
             lane.units.pop(0)
         if not lane.units:
-            lane.idle_since = self._now
-            self._look_soon()
-            self._at(self._now + self._c.patience_s, lambda: self._leave(name, lane))
+            if lane.idle_since is None:
+                lane.idle_since = self._now
+                self._look_soon()
+            self._at(lane.idle_since + self._c.patience_s, lambda: self._leave(name, lane))
             return
         lane.idle_since = None
         unit = lane.units.pop(0)
@@ -290,7 +291,7 @@ class Simulation:
             self._lanes[name] = _Lane(list(units), written=list(units))
             self._queue.append(name)
         for name, lane in self._lanes.items():
-            if lane.gpu is not None and lane.loaded:
+            if lane.gpu is not None and self._now >= lane.heard:  # its process runs, the engine may still load
                 self._allotment.give(name, self._rate(), list(self._begun), loaded=True)
         for name, lane in self._lanes.items():
             held = self._allotment.held(name)
@@ -308,7 +309,7 @@ class Simulation:
 
     def _too_slow(self, name: int, lane: _Lane) -> bool:
         expected = self._allotment.next_shard_s(name, self._rate())
-        if expected is None or lane.gpu is None:
+        if expected is None or lane.gpu is None or not lane.loaded:
             return False
         return self._now - lane.heard > SLOW_FACTOR * expected + LOADING_S
 

@@ -33,13 +33,15 @@ POLL_S = 5.0
 SHORT_POLL_S = 0.5
 """The same on a folder of this machine, where listings cost nothing."""
 SILENT_S = 900.0
-"""Seconds a running lane may write nothing: loading a large model from a cold disk takes some minutes of them."""
+"""Seconds a running lane may write nothing: it may wait ten minutes for its GPU, and loading a large model from a cold
+disk takes minutes too. As long as the store may be away, and five minutes, if that is more."""
 SLOW_FACTOR = 3.0
 LOADING_S = 300.0
-"""A lane that finishes no shard in three times as long as one should take, and five minutes for its engine, is not
-waited for."""
-AWAY_S = 600.0
-"""Seconds the bucket or the server may be away until the run gives up. Lanes go on meanwhile as far as they can."""
+"""A lane at work that finishes no shard in three times as long as one should take, and five minutes, is not waited
+for."""
+AWAY_S = 120.0
+"""Seconds longer than a lane waits for the bucket (`storage.outage_s`) that bucket or server may be away until the run
+gives up. Lanes go on meanwhile as far as they can."""
 LEAVE_S = 60.0
 """Seconds lanes have to see that everything is done and to close their engines, before they are told to."""
 
@@ -66,16 +68,14 @@ def run_dataset_in_lanes(
         lanes = host()
         try:
             following = _Following(recipe, dataset, host=lanes, units=units, run=run, expected_to_fail=quarantined)
-            try:
-                following.to_the_end()
-                following.let_them_leave()
-            finally:
-                following.tidy_up()
+            following.to_the_end()
+            following.let_them_leave()
         except BaseException:
             run.watcher.stopping()
             raise
         finally:
             lanes.close()
+        following.tidy_up()
         return run.conclude()
 
 
@@ -104,6 +104,7 @@ class _Following:
         self._records = deque(
             (one for one in read_commits(dataset.store, list_units(dataset.store)) if one.revision == 0), RATE_COMMITS
         )
+        self._outage_s = recipe.execution.storage.outage_s
         self._poll_s = SHORT_POLL_S if dataset.store.is_local else POLL_S
         self._store = dataset.store
         self._id = begin_run()
@@ -168,28 +169,29 @@ class _Following:
             self._away("bucket", error)
             return None
         if self._away_since.pop("bucket", None) is not None:
-            # A lane that could not write has not been silent.
+            # A lane that could not write has been neither silent nor slow.
             self._heard = dict.fromkeys(self._heard, time.monotonic())
+            self._finished_one = dict.fromkeys(self._finished_one, time.monotonic())
         return news
 
     def _away(self, what: str, error: Exception) -> None:
         """Raise `error` when this has been away for too long."""
         since = self._away_since.setdefault(what, time.monotonic())
-        if time.monotonic() - since > AWAY_S:
+        if time.monotonic() - since > self._outage_s + AWAY_S:
             raise error
 
     def _take(self, news: News) -> None:
         self._begun = news.begun
         for event in news.events:
             self._run.observe(event)
-        heard = {event.unit for event in news.events} | {result.unit for result in news.finished}
-        heard |= news.quarantined.keys()
+        ended = {result.unit for result in news.finished} | news.quarantined.keys()
+        heard = news.heard | ended
         now = time.monotonic()
         for number in self._heard:
             held = self._allotment.held(number)
             if not heard.isdisjoint(held):
                 self._heard[number] = now
-            if any(result.unit in held for result in news.finished):
+            if not ended.isdisjoint(held):
                 self._finished_one[number] = now
         if news.finished or news.quarantined:
             self._fruitless = 0
@@ -214,15 +216,19 @@ class _Following:
             return
         if state is LaneState.WAITING:
             return
-        if not self._allotment.held(number):
+        held = self._allotment.held(number)
+        if not held:
             # One that has nothing to do is neither silent nor slow.
             self._heard[number] = self._finished_one[number] = now
             return
+        if not any(unit in self._begun for unit in held):
+            # It loads its engine, or waits for its GPU.
+            self._finished_one[number] = now
         since = self._finished_one.setdefault(number, now)
         heard = self._heard.setdefault(number, now)
         expected = self._allotment.next_shard_s(number, self._rate())
         slow = expected is not None and now - since > SLOW_FACTOR * expected + LOADING_S
-        if not (slow or now - heard > SILENT_S):
+        if not (slow or now - heard > max(SILENT_S, self._outage_s + 300)):
             return
         why = "too slow" if slow else "silent"
         self._logger.warning("lane %d is %s: its shards go to others", number, why)

@@ -13,7 +13,7 @@ from prefect.futures import PrefectFuture
 from caprl_core.engines.gpu_hold import hold_gpus
 from caprl_core.engines.protocol import Engine
 from caprl_core.errors import IncompleteError, ShardQuarantinedError
-from caprl_core.recipe.models import StageRecipe
+from caprl_core.recipe.models import Execution, StageRecipe
 from caprl_core.shards.dataset import Dataset, open_dataset
 from caprl_core.shards.events import Observer, ShardEvent, ShardResult
 from caprl_core.shards.lane import Lane
@@ -91,7 +91,7 @@ def run_shards(
     known = set(units)
     with (
         ending_with_the_worker(),
-        _gpus(get_run_logger().warning),
+        _gpus(work_key is not None, recipe, get_run_logger().warning) if units or work_key else nullcontext(),
         LaneTelemetry(
             recipe, dataset, shards=len(units), flow_run=flow_run_id(), tell=get_run_logger().warning
         ) as telemetry,
@@ -126,10 +126,13 @@ def run_shards(
     return run.conclude()
 
 
-def _gpus(tell: Callable[[str], None]) -> AbstractContextManager[object]:
-    """Hold the GPUs this process was given. One that was given none in particular shares them as it likes."""
-    devices = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return nullcontext() if devices is None else hold_gpus(devices, wait_s=GPU_WAIT_S, tell=tell)
+def _gpus(lane: bool, recipe: StageRecipe, tell: Callable[[str], None]) -> AbstractContextManager[object]:
+    """Hold the GPUs this process was given. One that was given none in particular shares them as it likes, and one that
+    is no lane and asks a server elsewhere needs none."""
+    devices, execution = os.environ.get("CUDA_VISIBLE_DEVICES"), recipe.execution
+    if devices is None or not isinstance(execution, Execution) or (execution.engine.kind == "openai" and not lane):
+        return nullcontext()
+    return hold_gpus(devices, wait_s=GPU_WAIT_S, tell=tell)
 
 
 def flow_run_id() -> str | None:
@@ -196,13 +199,17 @@ class RunBooks:
         self._report.add(outcome, lane)
         if outcome.result is not None:
             self._done.append(outcome.result)
+            if self._failed.pop(outcome.unit, None) is not None:
+                # A lane that had been given up has done it after all.
+                self._tally.failed(outcome.unit, -1)
             self._tally.finished(outcome.result)
             self.watcher.finished(outcome.result)
             self.failures_in_a_row = 0
             return
         error = outcome.error or IncompleteError("ended without a result")
+        if outcome.unit not in self._failed:
+            self._tally.failed(outcome.unit)
         self._failed[outcome.unit] = error
-        self._tally.failed(outcome.unit)
         self.watcher.failed(outcome.unit, error)
         self._alerts.failed(outcome.unit, error)
         self.failures_in_a_row += not expected_to_fail

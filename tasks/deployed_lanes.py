@@ -4,7 +4,7 @@ import logging
 from typing import Any
 from uuid import UUID
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
@@ -12,6 +12,9 @@ from prefect.exceptions import ObjectNotFound
 
 from caprl_core.errors import BadInputError
 from tasks.lanes import LaneState
+
+PAGE = 200
+"""Flow runs a server gives in one answer, unless its `PREFECT_API_DEFAULT_LIMIT` is another; more is refused."""
 
 _STATES = {
     StateType.SCHEDULED: LaneState.WAITING,
@@ -74,14 +77,12 @@ class DeployedLanes:
         )
 
     def states(self) -> dict[int, LaneState]:
-        """As the server has them, in one request for those that have not ended."""
+        """As the server has them, in a request for every 200 of those that have not ended."""
         numbers = {run.id: number for number, run in self._runs.items() if not _state(run).ended}
         if numbers:
             try:
                 with get_client(sync_client=True) as client:
-                    found = client.read_flow_runs(
-                        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(numbers))), limit=len(numbers)
-                    )
+                    found = [run for some in _pages(list(numbers)) for run in _read(client, some)]
             except Exception as error:
                 self._logger.warning("the states of the lanes are not known now: %s", error)
             else:
@@ -111,6 +112,14 @@ class DeployedLanes:
                 client.set_flow_run_state(run, State(type=StateType.CANCELLING))
         except Exception as error:
             self._logger.warning("flow run %s could not be cancelled, it ends when nothing more comes: %s", run, error)
+
+
+def _pages(runs: list[UUID]) -> list[list[UUID]]:
+    return [runs[at : at + PAGE] for at in range(0, len(runs), PAGE)]
+
+
+def _read(client: SyncPrefectClient, runs: list[UUID]) -> list[FlowRun]:
+    return client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=runs)), limit=len(runs))
 
 
 def _state(run: FlowRun) -> LaneState:

@@ -15,8 +15,8 @@ from caprl_core.errors import (
 
 RETRIES = 3
 BACKOFF_S = 5.0
-"""Doubled at each retry, so 5, 10 and 20 s: the storage layer has already retried for two minutes and the engine's
-circuit for one, so these only have to outlive the restart of what was found dead."""
+"""Doubled at each retry, so 5, 10 and 20 s: the store has been waited for already (`storage.outage_s`), the engine's
+circuit for a minute, so these only have to outlive the restart of what was found dead."""
 JITTER = 0.5
 """Each wait is up to 50 % longer or shorter, so that lanes struck by one outage do not come back in step."""
 

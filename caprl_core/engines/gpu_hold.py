@@ -54,7 +54,7 @@ def hold_gpus(
             place = _folder(folder)
             try:
                 # In one order, so that two who want the same pair do not each get half of it.
-                for name in sorted({*named, *_other_names(named)}):
+                for name in sorted(_locks(named)):
                     held.append(_hold(place, name, deadline, tell))
                     reaper.HANDED_ON.append(held[-1])
             finally:
@@ -129,20 +129,23 @@ def _file_name(device: str) -> str:
     return "other-" + hashlib.sha256(device.encode()).hexdigest()[:32]
 
 
-def _other_names(devices: list[str]) -> set[str]:
-    """UUIDs of devices given by number, and numbers of those given by UUID, as far as the driver tells."""
+def _locks(devices: list[str]) -> set[str]:
+    """What to lock: the UUID of each device as far as the driver tells, else its name.
+
+    Not the number beside the UUID: two jobs of a batch system may each see a GPU of its own as 0.
+    """
     program = shutil.which("nvidia-smi")
     if program is None:
-        return set()
+        return set(devices)
     try:
         listed = subprocess.run(  # noqa: S603 - the driver's own program and constant arguments
             [program, "--query-gpu=index,uuid", "--format=csv,noheader"],
             capture_output=True, text=True, timeout=QUERY_S, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
-        return set()
+        return set(devices)
     pairs = [[word.strip() for word in line.split(",")] for line in listed.stdout.splitlines()]
-    return {name for pair in pairs if not set(pair).isdisjoint(devices) for name in pair}
+    return {next((pair[-1] for pair in pairs if name in pair), name) for name in devices}
 
 
 def _read(descriptor: int) -> int | None:

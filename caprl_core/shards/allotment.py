@@ -27,6 +27,7 @@ class Allotment:
         self._held: dict[int, list[Unit]] = {}
         self._tries: Counter[Unit] = Counter()
         self._doubled: set[Unit] = set()
+        self._loaded: set[int] = set()
         self._lanes = lanes
         self._fill = fill
         self._shard_samples = shard_samples
@@ -56,6 +57,8 @@ class Allotment:
         (`begun` is in that order), each once: of two lanes that work it one may be far slower, or gone unnoticed.
         """
         mine = self._held.setdefault(lane, [])
+        if loaded:
+            self._loaded.add(lane)
         if len(mine) > self._fill:
             return []
         if self._waiting or self._returned:
@@ -104,13 +107,17 @@ class Allotment:
     def _taken(self, rate: float | None, begun: Sequence[Unit], loaded: bool) -> list[Unit]:
         others = set(begun) | self._doubled
         untouched = {lane: [unit for unit in held if unit not in others] for lane, held in self._held.items()}
-        lane = max(untouched, key=lambda number: len(untouched[number]), default=None)
-        if lane is None:
+        for lane, units in untouched.items():
+            if lane in self._loaded and units == self._held[lane]:
+                # It is about to begin the first: two lanes must not take it from one another for ever.
+                untouched[lane] = units[1:]
+        busiest = max(untouched, key=lambda number: len(untouched[number]), default=None)
+        if busiest is None:
             return []
-        later = untouched[lane][len(untouched[lane]) // 2 :]
+        later = untouched[busiest][len(untouched[busiest]) // 2 :]
         if not loaded and (rate is None or len(later) * self._shard_samples / rate < WORTH_LOADING_S):
             return []
-        self._held[lane] = [unit for unit in self._held[lane] if unit not in later]
+        self._held[busiest] = [unit for unit in self._held[busiest] if unit not in later]
         return later
 
     def _shared(self, begun: Sequence[Unit]) -> list[Unit]:

@@ -15,9 +15,11 @@ from caprl_core.storage.layout import ATTEMPTS, Unit, logged_samples, parse_unit
 
 class News(NamedTuple):
     """One look. `events` has a `sample` for each new one, `begun` every open unit for which an attempt since the
-    beginning has written something, those seen first before others."""
+    beginning has written something, those seen first before others; `heard` those an attempt has written for since the
+    last look, samples of which there are others too."""
 
     events: list[ShardEvent]
+    heard: set[Unit]
     finished: list[ShardResult]
     quarantined: dict[Unit, ShardQuarantinedError]
     begun: tuple[Unit, ...]
@@ -36,6 +38,7 @@ class BucketNews:
         self._before = self._logged(earlier)
         self._seen = dict(self._before)
         self._begun: dict[Unit, None] = {}
+        self._attempted = earlier
 
     def read(self) -> News:
         """Five listings, and a record for each unit that is now done. After a `StoreError` the next look has it all."""
@@ -58,7 +61,9 @@ class BucketNews:
                 refused[unit] = ShardQuarantinedError(f"shard {unit.shard} is in quarantine: {new[-1]} says why")
         self._open -= refused.keys()
         self._begun |= dict.fromkeys(unit for unit, name in attempts if (unit, name) not in self._earlier)
-        return News(events, finished, refused, tuple(unit for unit in self._begun if unit in self._open))
+        heard = {key[0] for key, samples in attempts.items() if self._attempted.get(key) != samples}
+        self._attempted = attempts
+        return News(events, heard, finished, refused, tuple(unit for unit in self._begun if unit in self._open))
 
     def _samples(self, unit: Unit, samples: int, rejected: int) -> list[ShardEvent]:
         seen = self._seen.get(unit, 0)

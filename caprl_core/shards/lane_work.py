@@ -23,6 +23,9 @@ PATIENCE_S = 60.0
 """Seconds a lane that has nothing to do keeps its engine: several looks of the run that hands out, and less than
 loading an engine again would cost."""
 
+IMPATIENT = {"timeout_s": 5.0, "retries": 1, "retry_timeout_s": 5.0}
+"""A look must not hold up the thread that hears SIGTERM; the next one comes soon."""
+
 _KEY = re.compile(rf"{LANES}/[0-9]{{13}}-[0-9a-f]{{16}}/[0-9]{{6,}}\.json")
 
 
@@ -67,7 +70,7 @@ class LaneWork:
     ) -> None:
         if key is not None and not _KEY.fullmatch(key):
             raise BadInputError(f"work: {key!r} is not the name of a lane's work, such as {work_key(begin_run(), 1)}")
-        self._store = store
+        self._store = store if store.is_local else Store(store.uri, store.settings.model_copy(update=IMPATIENT))
         self._key = key
         self._units = list(units)
         self._taken: set[Unit] = set()

@@ -6,8 +6,8 @@ loses no more than that.
 """
 
 import asyncio
-import contextlib
 import datetime as dt
+import logging
 import tempfile
 import time
 from collections import Counter
@@ -23,7 +23,7 @@ from caprl_core.data.row import Result
 from caprl_core.data.sample import PlannedSample
 from caprl_core.engines.protocol import Engine, EngineInfo
 from caprl_core.engines.slots import PrioritySlots
-from caprl_core.errors import DiskFullError, EngineDeadError, SampleFailedError, ShardQuarantinedError, StoreError
+from caprl_core.errors import DiskFullError, EngineDeadError, SampleFailedError, ShardQuarantinedError
 from caprl_core.recipe.models import StageRecipe
 from caprl_core.shards.asking import Asker
 from caprl_core.shards.company import Company, WatchedEngine
@@ -35,6 +35,7 @@ from caprl_core.shards.meter import EngineMeter
 from caprl_core.shards.pack import PackedObject, pack
 from caprl_core.shards.previous import PreviousRevision, nothing_before
 from caprl_core.shards.results import Asked, rejected, withdrawn
+from caprl_core.shards.rivals import CommittedElsewhereError, watch_for_a_commit
 from caprl_core.shards.sample_images import SampleImages
 from caprl_core.shards.scratch import scratch_folder
 from caprl_core.shards.spool import Spool
@@ -46,12 +47,7 @@ from caprl_core.storage.layout import Attempt, Unit
 from caprl_core.storage.log import SampleLog, read_log
 from caprl_core.storage.publish import publish, sweep_unit
 
-LOOK_S = 20.0
-"""Seconds between looks whether another attempt has committed the unit meanwhile: one small request each."""
-
-
-class _CommittedElsewhereError(Exception):
-    """Another attempt won while this one was still asking."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +148,7 @@ class ShardRunner:
         ):
             try:
                 await self._ask_all(await self._still_to_ask(samples, ruling), spool)
-            except _CommittedElsewhereError:
+            except CommittedElsewhereError:
                 return await self._finish(await asyncio.to_thread(read_commit, self._store, self._unit))
             self._step("all logged")
             if not ruling.accepted:
@@ -194,10 +190,10 @@ class ShardRunner:
         self._unlogged = len(samples)
         suspects = self._suspicion.suspects
         died_with: list[str] = []
-        ended = True
+        failed = True
         try:
             async with asyncio.TaskGroup() as whole:
-                watch = whole.create_task(self._watch_for_a_commit())
+                watch = whole.create_task(watch_for_a_commit(self._store, self._unit))
                 await self._ask_suspects([sample for sample in samples if sample.key in suspects], spool)
                 async with asyncio.TaskGroup() as group:
                     for sample in samples:
@@ -205,7 +201,7 @@ class ShardRunner:
                             await self._prefetch.acquire()
                             group.create_task(self._one(sample, spool))
                 watch.cancel()
-            ended = False
+            failed = False
         except BaseExceptionGroup as failures:
             cause = worst(failures)
             if isinstance(cause, EngineDeadError):
@@ -213,13 +209,16 @@ class ShardRunner:
             raise cause from failures
         finally:
             await asyncio.shield(self._log.close())
-            if ended and self._parts.stage.asks:
+            if failed and self._parts.stage.asks:
                 await asyncio.shield(self._statement.end(died_with))
 
     async def _ask_suspects(self, samples: list[PlannedSample], spool: Spool) -> None:
         """In groups with nobody else in the engine, each named in the store before it is asked."""
         if not samples:
             return
+        logger.warning(
+            "shard %s: engines or lanes died with these samples; asking %d of them apart", self._unit, len(samples)
+        )
         planned = {sample.key: sample for sample in samples}
         limit = self._recipe.execution.runner.engine_deaths
         await self._statement.name(())
@@ -246,15 +245,6 @@ class ShardRunner:
         self._log.hurry()
         await self._done(result)
         self._parts.company.logged += 1
-
-    async def _watch_for_a_commit(self) -> None:
-        """End the asking once the unit is committed: who was cut off, or shares it, works no longer in vain."""
-        while True:
-            await asyncio.sleep(LOOK_S)
-            # While the store is away nothing can have been committed that matters now; the log says so soon enough.
-            with contextlib.suppress(StoreError):
-                if await asyncio.to_thread(self._store.size, self._unit.commit_key) is not None:
-                    raise _CommittedElsewhereError
 
     async def _one(self, sample: PlannedSample, spool: Spool) -> None:
         """Read, decode, ask, keep the bytes, log."""

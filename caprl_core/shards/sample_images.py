@@ -19,6 +19,7 @@ from caprl_core.shards.stage import Stage
 
 logger = logging.getLogger(__name__)
 
+TOLD_EVERY_S = 60.0
 ROOT_PAUSE_S = 5.0
 """Seconds between looks whether a root of images is back."""
 
@@ -59,13 +60,16 @@ class SampleImages:
     async def _read(self, sample: PlannedSample) -> bytes:
         """The bytes as they are. A root that is away is waited for like the store; one that refuses us is not."""
         deadline = time.monotonic() + self._recipe.execution.storage.outage_s
+        told = float("-inf")
         while True:
             try:
                 return await self._reader.read(sample)
             except StoreError as error:
                 if isinstance(error.__cause__, ObjectRefusedError) or time.monotonic() > deadline:
                     raise
-                logger.info("sample %s waits for its image: %s", sample.key, error)
+                if time.monotonic() - told > TOLD_EVERY_S:
+                    told = time.monotonic()
+                    logger.warning("sample %s waits for its image: %s", sample.key, error)
             await asyncio.sleep(ROOT_PAUSE_S)
 
 

@@ -15,7 +15,8 @@ death more than with an engine that dies alone.
 **Limits.** An attempt that still runs elsewhere looks like one that died without a word, and so does one that the store
 was away for: that costs company, hence time, but condemns nobody while the attempt's newest object is younger than
 `ALIVE`. A host killed again and again from outside, each time with the same single sample in the engine, condemns an
-innocent: `caprl release --redo` forgets it all.
+innocent: `caprl release --redo` forgets it all. So does a server that several lanes ask at once, if another lane's
+sample kills it each time: the company is this lane's only.
 """
 
 import asyncio

@@ -104,11 +104,11 @@ class Tally:
                 self._done += result.record.samples
                 self._rejected += result.record.rejected
 
-    def failed(self, unit: Unit) -> None:
-        """A unit is given up for this run; what it logged stays for the next."""
+    def failed(self, unit: Unit, count: int = 1) -> None:
+        """A unit is given up for this run; what it logged stays for the next. `count` -1 takes that back."""
         with self._lock:
             self._open.pop(unit, None)
-            self._shards_failed += 1
+            self._shards_failed += count
 
     def snapshot(self) -> Snapshot:
         """Now."""

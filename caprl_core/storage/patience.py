@@ -26,13 +26,17 @@ TOLD_EVERY_S = 60.0
 class PatientStore(Store):
     """While the store is away, or refuses credentials that have expired, each call waits up to `storage.outage_s`.
 
-    A call that fails otherwise (access denied, no such bucket) fails at once, as do all after `stop_waiting`.
+    However many calls wait, one after another or at once, an outage is waited for once: after that all fail at once
+    until one succeeds. A call that fails otherwise (access denied, no such bucket) fails at once, as do all after
+    `stop_waiting`.
     """
 
     def __init__(self, uri: str, settings: StorageExecution) -> None:
         super().__init__(uri, settings.model_copy(update={"retries": min(RETRIES, settings.retries)}))
         self._outage_s = settings.outage_s
         self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._away_since: float | None = None
 
     def stop_waiting(self) -> None:
         """Let calls that wait fail now, and later ones without waiting: the lane is to end."""
@@ -83,13 +87,18 @@ class PatientStore(Store):
                 result = call()
             except StoreAwayError as error:
                 now = time.monotonic()
-                since = now if since is None else since
+                with self._lock:
+                    self._away_since = now if self._away_since is None else self._away_since
+                    # Its own time counts too: where only some calls fail, others succeed meanwhile.
+                    since = self._away_since if since is None else min(since, self._away_since)
                 if self._stopping.is_set() or now - since >= self._outage_s:
                     raise StoreAwayError(f"{error} (waited {now - since:.0f} s, execution.storage.outage_s)") from error
                 if now - told >= TOLD_EVERY_S:
                     told = now
                     logger.warning("the store is away for %.0f s: %s", now - since, error)
             else:
+                with self._lock:
+                    self._away_since = None
                 if since is not None:
                     logger.warning("the store is back after %.0f s", time.monotonic() - since)
                 return result

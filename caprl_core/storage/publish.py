@@ -10,7 +10,7 @@ from caprl_core.storage.layout import ATTEMPTS, LANES, SHARDS, Unit, parse_unit
 from caprl_core.storage.store import Store
 
 FORGOTTEN_AFTER = dt.timedelta(days=1)
-"""A run that hands out work writes to its lanes' objects far more often; one that misses its object only ends early."""
+"""Runs rarely last so long; a lane that misses its object only ends early."""
 
 
 def publish(store: Store, record: CommitRecord, step: Callable[[str], None] = lambda _: None) -> None:
@@ -74,7 +74,7 @@ def sweep(store: Store, records: Iterable[CommitRecord], *, dry_run: bool = Fals
     sizes = published_sizes(store)
     done = {record.unit for record in records if is_published(record, sizes)}
     keys = [item.key for item in store.list(ATTEMPTS) if _unit_of(item.key) in done]
-    now = dt.datetime.now(dt.UTC)
+    now = store.now()
     keys += [item.key for item in store.list(LANES) if now - item.modified > FORGOTTEN_AFTER]
     if keys and not dry_run:
         store.delete(keys)

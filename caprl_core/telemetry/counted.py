@@ -86,7 +86,8 @@ class CountedStage:
         """The stage's requests."""
         requests = self._stage.requests(sample, image, attempt)
         if requests:
-            self._figures.ready(requests[0].request_id)
+            shard = SHARD.get()
+            self._figures.ready(requests[0].request_id, None if shard is None else shard.unit)
         return requests
 
     def outcome(self, sample: PlannedSample, replies: Sequence[Reply], attempt: int) -> Outcome:

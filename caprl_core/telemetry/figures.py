@@ -73,7 +73,7 @@ class LaneFigures:
         self._clock = clock
         self._lock = threading.Lock()
         self._units: dict[Unit, _OpenUnit] = {}
-        self._ready: dict[str, float] = {}
+        self._ready: dict[str, tuple[float, Unit | None]] = {}
         self._left = 0
         self._since = clock()
         self._now.shards.update(waiting=shards, working=0, committed=0, quarantined=0, failed=0)
@@ -99,11 +99,11 @@ class LaneFigures:
             self._settle()
             self._now.request_slots = 0
 
-    def ready(self, request: str) -> None:
+    def ready(self, request: str, unit: Unit | None) -> None:
         """A sample's first request is made and waits for a slot."""
         with self._lock:
             now = self._settle()
-            self._ready[request] = now
+            self._ready[request] = (now, unit)
 
     def asked(self, request: str) -> float:
         """A request has its slot; returns the time for `answered`."""
@@ -112,7 +112,7 @@ class LaneFigures:
             self._now.requests_in_flight += 1
             began = self._ready.pop(request, None)
             if began is not None:
-                self._now.slot_wait_seconds += now - began
+                self._now.slot_wait_seconds += now - began[0]
             return now
 
     def answered(self, began: float, prompt_tokens: int, completion_tokens: int) -> None:
@@ -249,5 +249,7 @@ class LaneFigures:
 
     def _close(self, unit: Unit) -> None:
         open_unit = self._units.pop(unit, None)
+        # Cancelled while they waited for a slot, these will never ask.
+        self._ready = {request: waits for request, waits in self._ready.items() if waits[1] != unit}
         if open_unit is not None:
             self._forget(open_unit)

@@ -206,6 +206,28 @@ def test_the_shards_of_a_killed_lane_go_to_another_though_the_store_is_away_for_
     assert len(stub.requests) - 60 <= SMALL["window"] * SMALL["shards_in_flight"]
 
 
+def test_a_bucket_that_stays_away_ends_the_run_later_than_the_lanes_would_wait(
+    recipe_file: RecipeFile, tmp_path: Path, stub: StubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub.behaviour = StubBehaviour(median_s=0.5, sigma=0.2)
+    config = recipe_file(str(tmp_path / "out"), execution__runner=SMALL, execution__storage={"outage_s": 1.0})
+    monkeypatch.setattr(lanes_run, "AWAY_S", 3.0)
+    away: list[float] = []
+    listing = Store.list
+
+    def fail_for_good(self: Store, prefix: str) -> Any:
+        if away or stub.replies > 3:
+            away.append(time.monotonic())
+            raise StoreError("to order")
+        return listing(self, prefix)
+
+    monkeypatch.setattr(Store, "list", fail_for_good)
+    with pytest.raises(StoreError, match="to order"):
+        caption_dataset(config, lanes=1)
+    assert away[-1] - away[0] > 1.0
+    assert not lanes_alive()
+
+
 @pytest.mark.long
 def test_the_shards_of_a_lane_that_falls_silent_go_to_another(
     config: str, stub: StubServer, monkeypatch: pytest.MonkeyPatch

@@ -142,6 +142,21 @@ def test_what_an_idle_lane_shares_with_another_is_its_own_even_if_nobody_has_any
     assert ours.held(1) == more
 
 
+def test_two_idle_lanes_do_not_take_a_shard_from_one_another_for_ever() -> None:
+    ours = allotment(1, 2)
+    assert ours.give(1, 5.0, loaded=True) == units(1)
+    assert ours.give(2, 5.0, loaded=True) == [], "lane 1 is about to begin it"
+    assert ours.give(2, 5.0, units(1), loaded=True) == units(1), "begun, it may be shared"
+
+
+def test_what_a_lane_without_a_worker_holds_may_all_be_taken() -> None:
+    ours = allotment(2, 2, fill=1)
+    assert ours.give(1, 5.0) == units(1)
+    assert ours.give(2, 5.0, loaded=True) == [Unit(1, 0)]
+    ours.settled([Unit(1, 0)])
+    assert ours.give(2, 5.0, loaded=True) == units(1)
+
+
 @given(st.data())
 def test_whatever_lanes_do_every_shard_is_done_or_spent_and_none_is_forgotten(data: st.DataObject) -> None:
     """Lanes begin, finish, die and get more in any order: what is not settled or spent always waits or is held."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from caprl_core.shards import runner
+from caprl_core.shards import rivals
 from caprl_core.shards.verify import verify
 from caprl_core.storage.layout import Unit
 from support.drawn_dataset import draw_pictures, lane_for, planned, recipe_for
@@ -16,7 +16,7 @@ from support.echo_engine import EchoEngine
 def test_an_attempt_that_is_overtaken_stops_asking_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "LOOK_S", 0.2)
+    monkeypatch.setattr(rivals, "LOOK_S", 0.2)
     recipe = recipe_for(draw_pictures(tmp_path / "images", 20), str(tmp_path / "out"))
     dataset = planned(recipe)
     at_work = threading.Event()
@@ -37,7 +37,7 @@ def test_an_attempt_that_is_overtaken_stops_asking_and_leaves_nothing(
 
 
 def test_an_attempt_goes_on_while_nobody_has_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "LOOK_S", 0.02)
+    monkeypatch.setattr(rivals, "LOOK_S", 0.02)
     recipe = recipe_for(draw_pictures(tmp_path / "images", 20), str(tmp_path / "out"))
     dataset = planned(recipe)
     with lane_for(recipe, dataset, EchoEngine(latency_s=lambda _: 0.1)) as lane:

@@ -31,7 +31,7 @@ class Lane:
         self.figures.event(ShardEvent(UNIT, step, done, rejected))
 
     def ask(self, request: str) -> float:
-        self.figures.ready(request)
+        self.figures.ready(request, None)
         return self.figures.asked(request)
 
     def answer(self, began: float) -> None:
@@ -65,7 +65,7 @@ def test_an_engine_with_a_free_slot_and_nothing_ready_is_starved(lane: Lane) -> 
 def test_a_sample_that_waits_for_a_slot_starves_nobody(lane: Lane) -> None:
     for request in ("a", "b"):
         lane.ask(request)
-    lane.figures.ready("c")
+    lane.figures.ready("c", None)
     lane.wait(4)
     now = lane.figures.read()
     assert (now.waiting_samples, now.slot_wait_seconds, now.starved_seconds) == (1, 0, 0)

@@ -1,0 +1,55 @@
+"""What a run that follows its lanes by the bucket hears of them."""
+
+from pathlib import Path
+
+import pytest
+
+from caprl_core.shards.bucket_news import BucketNews
+from caprl_core.shards.dataset import Dataset
+from caprl_core.storage.layout import Attempt, Unit
+from support.drawn_dataset import draw_pictures, planned, recipe_for
+
+UNITS = [Unit(0, 0), Unit(1, 0)]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    return planned(recipe_for(draw_pictures(tmp_path / "images", 40), str(tmp_path / "out")))
+
+
+def log(dataset: Dataset, attempt: Attempt, segment: int, samples: int) -> None:
+    dataset.store.put(attempt.log_key(segment, samples), b"{}\n")
+
+
+def test_samples_are_told_once_and_who_began_first_stands_first(dataset: Dataset) -> None:
+    news = BucketNews(dataset, UNITS)
+    later, first = Attempt.begin(UNITS[0]), Attempt.begin(UNITS[1])
+    log(dataset, first, 0, 3)
+    assert [(event.unit, event.done) for event in news.read().events] == [(UNITS[1], done) for done in (1, 2, 3)]
+    log(dataset, later, 0, 1)
+    log(dataset, first, 1, 5)
+    told = news.read()
+    assert [(event.unit, event.done) for event in told.events] == [(UNITS[0], 1), (UNITS[1], 4), (UNITS[1], 5)]
+    assert told.begun == (UNITS[1], UNITS[0])
+    assert news.read().events == []
+
+
+def test_what_earlier_runs_began_is_not_begun_in_this_one(dataset: Dataset) -> None:
+    log(dataset, Attempt.begin(UNITS[0]), 0, 7)
+    news = BucketNews(dataset, UNITS)
+    assert news.read().begun == ()
+    log(dataset, Attempt.begin(UNITS[0]), 0, 1)
+    assert news.read().begun == (UNITS[0],)
+
+
+def test_a_shard_that_is_done_again_is_heard_though_its_samples_are_no_news(dataset: Dataset) -> None:
+    """After `caprl release --redo` the logs of before still lie there, full."""
+    log(dataset, Attempt.begin(UNITS[0]), 0, 20)
+    news = BucketNews(dataset, UNITS)
+    again = Attempt.begin(UNITS[0])
+    for segment, samples in enumerate((2, 9)):
+        log(dataset, again, segment, samples)
+        told = news.read()
+        assert told.heard == {UNITS[0]}
+        assert told.events == []
+    assert news.read().heard == set()
