@@ -107,7 +107,7 @@ def forwarded(address: str, port: int) -> Iterator[None]:
     thread.start()
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
             await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
         writer.close()
