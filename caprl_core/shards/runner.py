@@ -258,18 +258,20 @@ class ShardRunner:
                 await ahead.aclose()
                 await self._done(self._unasked(sample, Drop(error.reason, error.detail, retry=False)))
                 return
-            async with self._window:
-                first = self._previous.attempts(sample.key) + 1
-                async with self._parts.company.together():
-                    result, member = await self._asker.ask(sample, image, first, entered=ahead.aclose)
-                del image
-                # A sample that was not asked about has not entered: its place must not wait for the log either.
-                await ahead.aclose()
-                if member is not None:
-                    spool.add(sample.key, member)
-                del member
-                await self._done(result)
-                self._parts.company.logged += 1
+            await self._window.acquire()
+            first = self._previous.attempts(sample.key) + 1
+            async with self._parts.company.together():
+                result, member = await self._asker.ask(sample, image, first, entered=ahead.aclose)
+            del image
+            # A sample that was not asked about has not entered: its place must not wait for the log either.
+            await ahead.aclose()
+            if member is not None:
+                spool.add(sample.key, member)
+            del member
+            await self._done(result)
+            self._parts.company.logged += 1
+            # Not where anything failed: the attempt ends, and whoever took the place would be asked in vain.
+            self._window.release()
 
     def _unasked(self, sample: PlannedSample, drop: Drop) -> Result:
         """A sample that is rejected without a question to the engine."""

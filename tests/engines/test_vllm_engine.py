@@ -1,6 +1,7 @@
 """The real vLLM, in this process: its replies, its refusals, and its death."""
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import signal
@@ -155,7 +156,12 @@ def family(name: str) -> list[psutil.Process]:
 
 
 def core_of(name: str) -> list[psutil.Process]:
-    return [process for process in family(name) if any("spawn_main" in word for word in process.cmdline())]
+    found = []
+    for process in family(name):
+        with contextlib.suppress(psutil.Error):
+            if any("spawn_main" in word for word in process.cmdline()):
+                found.append(process)
+    return found
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,9 @@ def test_a_sample_that_kills_its_engine_is_found_and_only_its_shard_is_quarantin
     asked = lanes.asked()
     assert asked[killer] == 3
     assert max(asked[key] for key in beside) <= 3
-    assert {count for key, count in asked.items() if key not in beside | {killer}} == {1}
+    # A reply that had come but was not in the log yet when the engine died is asked for again, as after any death.
+    twice = [key for key, count in asked.items() if count > 1 and key not in beside | {killer}]
+    assert len(twice) <= len(beside)
 
 
 def test_an_accepted_shard_is_published_without_the_sample_and_asks_it_no_more(lanes: Lanes) -> None:
