@@ -34,7 +34,9 @@ SHORT_POLL_S = 0.5
 """The same on a folder of this machine, where listings cost nothing."""
 SILENT_S = 900.0
 """Seconds a running lane may write nothing: it may wait ten minutes for its GPU, and loading a large model from a cold
-disk takes minutes too. As long as the store may be away, and five minutes, if that is more."""
+disk takes minutes too."""
+SILENT_BEYOND_S = 300.0
+"""The same beyond the time the store may be away (`storage.outage_s`), if that is more."""
 SLOW_FACTOR = 3.0
 LOADING_S = 300.0
 """A lane at work that finishes no shard in three times as long as one should take, and five minutes, is not waited
@@ -228,7 +230,7 @@ class _Following:
         heard = self._heard.setdefault(number, now)
         expected = self._allotment.next_shard_s(number, self._rate())
         slow = expected is not None and now - since > SLOW_FACTOR * expected + LOADING_S
-        if not (slow or now - heard > max(SILENT_S, self._outage_s + 300)):
+        if not (slow or now - heard > max(SILENT_S, self._outage_s + SILENT_BEYOND_S)):
             return
         why = "too slow" if slow else "silent"
         self._logger.warning("lane %d is %s: its shards go to others", number, why)

@@ -234,6 +234,7 @@ def test_the_shards_of_a_lane_that_falls_silent_go_to_another(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "fake0,fake1")
     monkeypatch.setattr(lanes, "STOP_S", 2.0)  # frozen, it does not hear SIGTERM either
+    monkeypatch.setattr(lanes_run, "SILENT_BEYOND_S", -1e6)
     stub.behaviour = StubBehaviour(median_s=0.2, sigma=0.2)
     frozen: list[int] = []
 

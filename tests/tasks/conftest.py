@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.local_server import LocalServer
@@ -23,4 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         with LocalServer() as local:
             url = local.wait()
             with temporary_settings(updates={PREFECT_API_URL: url}):
+                # One that tests with another server left in this process would go on telling that one of all events.
+                EventsWorker.drain_all(timeout=5)
                 yield Server(url, home)
+                EventsWorker.drain_all(timeout=5)
