@@ -33,7 +33,7 @@ class TalkingEngine(EchoEngine):
 def main() -> None:
     recipe = CaptionRecipe.model_validate_json(Path(sys.argv[1]).read_text())
     dataset = planned(recipe)
-    logging.getLogger("a.library").warning("before")
+    logging.getLogger("a.package").warning("before")
     units = [Unit(shard, 0) for shard in range(dataset.record.shards)]
     work_all(recipe, dataset, TalkingEngine, units, threads=4, then=lambda: logging.getLogger("x").warning("within"))
 

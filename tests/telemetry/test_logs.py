@@ -82,7 +82,7 @@ def test_every_line_of_a_shards_work_carries_that_shard(images: Path, tmp_path: 
     order = [line["shard"] for line in talked]
     assert sum(a != b for a, b in zip(order, order[1:], strict=False)) > 12, "shards did not overlap"
 
-    assert [line["message"] for line in lines if line["logger"] in ("a.library", "x")] == ["within"]
+    assert [line["message"] for line in lines if line["logger"] in ("a.package", "x")] == ["within"]
 
 
 @pytest.fixture
@@ -271,6 +271,6 @@ def test_credentials_are_hidden_wherever_they_stand(text: str, shown: str) -> No
         "OTHER_API_KEY": "none",
         "PREFECT_API_DATABASE_CONNECTION_URL": "postgresql+asyncpg://prefect:database-pw@db/prefect",
         "AWS_ACCESS_KEY_ID": "host",
-        "HOME": "/root/https",
+        "HOME": "/home/https",
     }
     assert Redaction((), environment)(text) == shown
