@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +10,6 @@ from typing import Any
 import psutil
 import pytest
 from jsonschema import Draft7Validator
-from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
 
@@ -22,7 +19,8 @@ from caprl_core.shards.progress import progress
 from caprl_core.shards.verify import verify
 from caprl_core.storage.store import Store
 from caprl_core.world.stub_server import StubBehaviour, StubServer
-from flows.local_server import LocalServer
+from support.prefect_commands import OF_A_WORKER, start_worker
+from support.prefect_server import Server, own_server
 
 RecipeFile = Callable[..., str]
 ROOT = Path(__file__).parents[2]
@@ -46,67 +44,18 @@ SCHEDULES = {
 }
 
 
-class Box:
-    """One machine: a server, and whatever is run against it."""
-
-    def __init__(self, url: str, home: Path) -> None:
-        self.url = url
-        self.environment = os.environ | {
-            "PREFECT_API_URL": url,
-            "PREFECT_HOME": str(home),
-            "CAPRL_HOME": str(ROOT),
-            "PREFECT_WORKER_QUERY_SECONDS": "1",
-        }
-        self.client = SyncPrefectClient(url)
-
-    def prefect(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def worker(self, pool: str, log: Path, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        with log.open("wb") as output:
-            return subprocess.Popen(
-                [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, *arguments],
-                cwd=ROOT,
-                env=self.environment | environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def runs(self, deployment: str) -> list[FlowRun]:
-        return self.client.read_flow_runs(
-            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[deployment]))
-        )
-
-
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
-    home = tmp_path_factory.mktemp("prefect-home")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("PREFECT")]:
-            patch.delenv(name)
-        patch.setenv("PREFECT_HOME", str(home))
-        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        patch.setenv("DO_NOT_TRACK", "1")
-        with LocalServer() as server:
-            one = Box(server.wait(), home)
-            one.prefect("work-pool", "create", "cpu-pool", "--type", "process")
-            one.prefect("work-pool", "create", "gpu-pool", "--type", "process")
-            one.prefect("deploy", "--all")
-            yield one
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One machine: a server that knows our deployments, and whatever is run against it."""
+    with own_server(tmp_path_factory.mktemp("prefect-home")) as server:
+        server.environment |= OF_A_WORKER
+        server.prefect("work-pool", "create", "cpu-pool", "--type", "process")
+        server.prefect("work-pool", "create", "gpu-pool", "--type", "process")
+        server.prefect("deploy", "--all")
+        yield server
 
 
-def test_every_flow_has_a_deployment_which_the_server_takes(box: Box) -> None:
+def test_every_flow_has_a_deployment_which_the_server_takes(box: Server) -> None:
     assert {item.name for item in box.client.read_deployments()} == POOLS.keys()
     for name, pool in POOLS.items():
         deployment = box.client.read_deployment_by_name(f"{name}/{name}")
@@ -134,14 +83,14 @@ def test_every_flow_of_this_repository_is_deployed() -> None:
     assert {entrypoint.partition(":")[0] for entrypoint in deployed} == {f"flows/{path.name}" for path in flows}
 
 
-def test_the_server_takes_the_automation_and_the_kubernetes_template(box: Box) -> None:
+def test_the_server_takes_the_automation_and_the_kubernetes_template(box: Server) -> None:
     box.prefect("automation", "create", "--from-file", "docs/silent-runs.yaml")
     box.prefect("work-pool", "create", "k8s-gpu", "--type", "kubernetes", "--base-job-template", str(TEMPLATE))
     stored = box.client.read_work_pool("k8s-gpu").base_job_template
     assert stored["job_configuration"] == json.loads(TEMPLATE.read_text())["job_configuration"]
 
 
-def test_the_server_refuses_the_template_with_a_variable_too_few(box: Box, tmp_path: Path) -> None:
+def test_the_server_refuses_the_template_with_a_variable_too_few(box: Server, tmp_path: Path) -> None:
     template = json.loads(TEMPLATE.read_text())
     del template["variables"]["properties"]["gpus"]
     (tmp_path / "broken.json").write_text(json.dumps(template))
@@ -176,7 +125,7 @@ def test_the_kubernetes_template_keeps_what_prefects_own_worker_needs() -> None:
 
 
 @pytest.fixture
-def workers(box: Box, bucket: str, tmp_path: Path) -> Iterator["Workers"]:
+def workers(box: Server, bucket: str, tmp_path: Path) -> Iterator["Workers"]:
     box.environment |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     some = Workers(box, tmp_path)
     some.start("cpu-pool")
@@ -188,15 +137,16 @@ def workers(box: Box, bucket: str, tmp_path: Path) -> Iterator["Workers"]:
 class Workers:
     """Real `prefect worker start` processes; gpu workers by their device."""
 
-    def __init__(self, box: Box, logs: Path) -> None:
+    def __init__(self, box: Server, logs: Path) -> None:
         self._box = box
         self._logs = logs
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, psutil.Popen] = {}
 
     def start(self, pool: str, device: str = "") -> None:
         limit = ("--limit", "1") if device else ()
         log = self._logs / f"{pool}{device}.log"
-        self._processes[device] = self._box.worker(pool, log, *limit, CUDA_VISIBLE_DEVICES=device)
+        environment = self._box.environment | {"CUDA_VISIBLE_DEVICES": device}
+        self._processes[device] = start_worker(pool, *limit, environment=environment, log=log)
 
     def lanes(self) -> dict[int, str]:
         """Pid -> device of the flow runs that gpu workers have in processes."""
@@ -222,7 +172,7 @@ class Workers:
         for process in self._processes.values():
             try:
                 process.wait(20)
-            except subprocess.TimeoutExpired:
+            except psutil.TimeoutExpired:
                 process.kill()
                 process.wait()
         for child in started:
@@ -231,14 +181,19 @@ class Workers:
 
     def _children(self, device: str, *, recursive: bool = False) -> list[psutil.Process]:
         try:
-            return psutil.Process(self._processes[device].pid).children(recursive=recursive)
+            return self._processes[device].children(recursive=recursive)
         except psutil.Error:
             return []
 
 
-def ends(box: Box, deployment: str, known: set[Any]) -> dict[str, StateType | None]:
+def runs(box: Server, deployment: str) -> list[FlowRun]:
+    wanted = DeploymentFilter(name=DeploymentFilterName(any_=[deployment]))
+    return box.client.read_flow_runs(deployment_filter=wanted)
+
+
+def ends(box: Server, deployment: str, known: set[Any]) -> dict[str, StateType | None]:
     """How the runs of a deployment stand that are not `known`."""
-    return {str(run.id): run.state_type for run in box.runs(deployment) if run.id not in known}
+    return {str(run.id): run.state_type for run in runs(box, deployment) if run.id not in known}
 
 
 def eventually(what: Callable[[], bool], workers: Workers, seconds: float = 200) -> None:
@@ -254,11 +209,11 @@ RUNNER = {"shards_in_flight": 2, "window": 4, "flush_s": 0.1, "decode_workers": 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_dataset_goes_through_real_workers_while_one_joins_late_and_one_lane_is_killed(
-    box: Box, recipe_file: RecipeFile, bucket: str, stub: StubServer, workers: Workers
+    box: Server, recipe_file: RecipeFile, bucket: str, stub: StubServer, workers: Workers
 ) -> None:
     stub.behaviour = StubBehaviour(median_s=8.0, sigma=0.1)  # slow enough to join while the first lane is at work
     config = recipe_file(f"s3://{bucket}/drawn", execution__runner=RUNNER)
-    before = {run.id for name in ("caption-dataset", "caption-shards") for run in box.runs(name)}
+    before = {run.id for name in ("caption-dataset", "caption-shards") for run in runs(box, name)}
     box.prefect("deployment", "run", "caption-dataset/caption-dataset", "-p", f"config={config}", "-p", "lanes=2")
 
     eventually(lambda: bool(workers.lanes()), workers)
@@ -289,11 +244,11 @@ def test_a_dataset_goes_through_real_workers_while_one_joins_late_and_one_lane_i
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_cancelling_the_run_cancels_its_lanes(
-    box: Box, recipe_file: RecipeFile, bucket: str, stub: StubServer, workers: Workers
+    box: Server, recipe_file: RecipeFile, bucket: str, stub: StubServer, workers: Workers
 ) -> None:
     stub.behaviour = StubBehaviour(median_s=3.0, sigma=0.1)
     config = recipe_file(f"s3://{bucket}/drawn", execution__runner=RUNNER)
-    before = {run.id for name in ("caption-dataset", "caption-shards") for run in box.runs(name)}
+    before = {run.id for name in ("caption-dataset", "caption-shards") for run in runs(box, name)}
     box.prefect("deployment", "run", "caption-dataset/caption-dataset", "-p", f"config={config}", "-p", "lanes=2")
     eventually(lambda: stub.replies > 4, workers)
     [parent] = ends(box, "caption-dataset", before)

@@ -2,8 +2,6 @@
 
 import base64
 import contextlib
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,10 +22,10 @@ from caprl_core.world.stub_server import StubServer
 from support.ceph_gateway import CephGateway
 from support.drawn_dataset import draw_pictures, recipe_for
 from support.postgres_server import PostgresServer
+from support.prefect_commands import OF_A_WORKER, run_prefect, start_worker
 from support.prefect_on_postgres import PrefectServer
 from support.stub_thread import seeds
 
-ROOT = Path(__file__).parents[2]
 BUCKET = "plant"
 SHARDS, SHARD_SAMPLES = 40, 10
 CONCURRENCY = 4
@@ -56,7 +54,7 @@ class Plant:
         self._reaper = Reaper()
         self._parts = contextlib.ExitStack()
         self._patch = pytest.MonkeyPatch()
-        self._environment: dict[str, str] = {}
+        self.environment: dict[str, str] = {}
         self._config = folder / "recipe.yaml"
 
     def __enter__(self) -> Self:
@@ -70,12 +68,11 @@ class Plant:
                 self._parts.enter_context(self.server)
                 store.result()
             self.ceph.client().create_bucket(Bucket=BUCKET)
-            self._environment = self.server.client_environment() | self.ceph.environment()
-            self._environment |= {"CAPRL_HOME": str(ROOT), "PREFECT_WORKER_QUERY_SECONDS": "1"}
+            self.environment = self.server.client_environment() | self.ceph.environment() | OF_A_WORKER
             self._reaper.start()
             self._parts.callback(self._reaper.stop)
             self._parts.callback(kill_marked, self._reaper.mark)
-            self._environment |= self._reaper.environment()
+            self.environment |= self._reaper.environment()
             self.recipe = self._recipe()
             for name, value in self.ceph.environment().items():
                 self._patch.setenv(name, value)
@@ -106,19 +103,7 @@ class Plant:
 
     def prefect(self, *arguments: str) -> str:
         """Run a command of Prefect's as an operator does."""
-        done = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
-            cwd=ROOT,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=180,
-        )
-        with (self.logs / "commands.log").open("a") as file:
-            file.write(done.stdout + done.stderr)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return run_prefect(*arguments, environment=self.environment, log=self.logs / "commands.log")
 
     def run(self, flow: str, *arguments: str) -> None:
         """Start a run of a deployment with this plant's recipe."""
@@ -127,16 +112,9 @@ class Plant:
     def start_worker(self, pool: str, device: str = "") -> None:
         """A worker; those of the gpu pool have a device and take one run at a time."""
         limit = ["--limit", "1"] if device else []
-        with (self.logs / f"worker-{pool}-{device}.log").open("ab") as output:
-            self.workers[device] = psutil.Popen(
-                [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, *limit],
-                cwd=ROOT,
-                env=self._environment | {"CUDA_VISIBLE_DEVICES": device},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        log = self.logs / f"worker-{pool}-{device}.log"
+        environment = self.environment | {"CUDA_VISIBLE_DEVICES": device}
+        self.workers[device] = start_worker(pool, *limit, environment=environment, log=log)
 
     def kill_worker(self, device: str) -> None:
         """SIGKILL a worker, and nothing that it started."""

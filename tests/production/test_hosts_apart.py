@@ -1,8 +1,6 @@
 """Three hosts with networks of their own. One is cut off in mid-shard for two minutes while the others go on."""
 
 import contextlib
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +9,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from hosts import Host, forwarded, missing_rights, reaches
-from plant import ROOT, SHARD_SAMPLES, SHARDS, Plant
+from plant import SHARD_SAMPLES, SHARDS, Plant
 
 from caprl_core.shards.dataset import open_dataset
 from caprl_core.shards.verify import verify
@@ -21,6 +19,7 @@ from caprl_core.storage.store import Store
 from caprl_core.world.stub_server import StubBehaviour
 from support.ceph_gateway import missing_programs
 from support.postgres_server import postgres_programs
+from support.prefect_commands import start_worker
 from support.stub_thread import running_stub, seeds
 
 pytestmark = [pytest.mark.production, pytest.mark.timeout(1200)]
@@ -51,16 +50,14 @@ class Network:
             "AWS_ENDPOINT_URL": f"http://{host.outside}:{self.store_port}",
             "CUDA_VISIBLE_DEVICES": host.name,
         }
-        with (self.plant.logs / f"worker-{host.name}.log").open("ab") as output:
-            return psutil.Popen(
-                host.command(sys.executable, "-m", "prefect", "worker", "start", "--pool", "gpu-pool", "--limit", "1"),
-                cwd=ROOT,
-                env=self.plant._environment | addresses,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        return start_worker(
+            "gpu-pool",
+            "--limit",
+            "1",
+            environment=self.plant.environment | addresses,
+            log=self.plant.logs / f"worker-{host.name}.log",
+            within=host.command(),
+        )
 
     def asked(self) -> list[int]:
         return [seed for engine in self.engines for seed in seeds(engine)]

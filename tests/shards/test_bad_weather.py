@@ -16,7 +16,6 @@ from caprl_core.shards.verify import verify
 from caprl_core.storage.commit import (
     CommitRecord,
     CommittedObject,
-    Usage,
     commit,
     list_units,
     read_commit,
@@ -26,6 +25,7 @@ from caprl_core.storage.layout import ATTEMPTS, COMMITS, Attempt, Unit
 from caprl_core.storage.log import read_log
 from caprl_core.storage.publish import publish, sweep, sweep_unit
 from caprl_core.storage.store import Store
+from support.commit_records import commit_record
 from support.drawn_dataset import draw_pictures, lane_for, planned, recipe_for
 from support.echo_engine import EchoEngine
 from support.flaky_proxy import FAULTS, FlakyProxy
@@ -131,11 +131,7 @@ def a_record(store: Store, unit: Unit, attempt: Attempt) -> CommitRecord:
                 sha256="0" * 64,
             )
         )
-    return CommitRecord(
-        dataset="races", stage="caption", fingerprint="f", shard=unit.shard, revision=0, supersedes=None,
-        attempt=attempt.id, samples=1, rows=1, rejected=0, reasons={}, attempts={}, objects=tuple(objects),
-        usage=Usage(), created="2026-01-01T00:00:00+00:00",
-    )  # fmt: skip
+    return commit_record(unit, dataset="races", attempt=attempt.id, objects=tuple(objects))
 
 
 @pytest.mark.parametrize("kind", ["local", "s3"])

@@ -10,9 +10,10 @@ from caprl_core.shards.dataset import Dataset
 from caprl_core.shards.events import ShardEvent
 from caprl_core.shards.progress import progress
 from caprl_core.shards.tally import RunStart, Tally
-from caprl_core.storage.commit import CommitRecord, Usage, commit
+from caprl_core.storage.commit import Usage, commit
 from caprl_core.storage.layout import Attempt, Unit
 from caprl_core.storage.log import SampleLog
+from support.commit_records import commit_record
 from support.drawn_dataset import draw_pictures, planned, recipe_for
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -25,15 +26,15 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def committed(dataset: Dataset, shard: int, at_s: float, wall_s: float, resumed: int = 0, revision: int = 0) -> None:
-    usage = Usage(engine_s=wall_s, wall_s=wall_s, resumed=resumed)
-    commit(
-        dataset.store,
-        CommitRecord(
-            dataset="drawn", stage="caption", fingerprint=dataset.record.fingerprint, shard=shard, revision=revision,
-            supersedes=None, attempt="a", samples=20, rows=20, rejected=0, reasons={}, attempts={"1": 20}, objects=(),
-            usage=usage, created=(START + dt.timedelta(seconds=at_s)).isoformat(timespec="seconds"),
-        ),
-    )  # fmt: skip
+    record = commit_record(
+        Unit(shard, revision),
+        samples=20,
+        dataset="drawn",
+        fingerprint=dataset.record.fingerprint,
+        usage=Usage(engine_s=wall_s, wall_s=wall_s, resumed=resumed),
+        created=(START + dt.timedelta(seconds=at_s)).isoformat(timespec="seconds"),
+    )
+    commit(dataset.store, record)
 
 
 def rate_of(dataset: Dataset) -> float | None:

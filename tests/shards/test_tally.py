@@ -2,8 +2,8 @@
 
 from caprl_core.shards.events import ShardEvent, ShardResult
 from caprl_core.shards.tally import RATE_WINDOW_S, RunStart, Tally
-from caprl_core.storage.commit import CommitRecord, Usage
 from caprl_core.storage.layout import Unit
+from support.commit_records import commit_record
 
 
 class Clock:
@@ -19,24 +19,7 @@ def start(**changes: object) -> RunStart:
 
 
 def result(unit: Unit, samples: int = 10, rejected: int = 1, resumed: int = 0) -> ShardResult:
-    record = CommitRecord(
-        dataset="n",
-        stage="caption",
-        fingerprint="f",
-        shard=unit.shard,
-        revision=unit.revision,
-        supersedes=None,
-        attempt="a",
-        samples=samples,
-        rows=samples - rejected,
-        rejected=rejected,
-        reasons={"empty": rejected},
-        attempts={"1": samples - rejected},
-        objects=(),
-        usage=Usage(),
-        created="2026-01-01T00:00:00+00:00",
-    )
-    return ShardResult(unit, record, True, resumed)
+    return ShardResult(unit, commit_record(unit, samples, rejected), True, resumed)
 
 
 def test_what_was_done_before_is_in_flight_or_is_finished_adds_up() -> None:

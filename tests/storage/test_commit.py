@@ -8,7 +8,6 @@ from caprl_core.errors import StoreError
 from caprl_core.storage.commit import (
     CACHE_AFTER,
     CommitRecord,
-    Usage,
     commit,
     list_units,
     read_commit,
@@ -16,14 +15,11 @@ from caprl_core.storage.commit import (
 )
 from caprl_core.storage.layout import COMMIT_CACHE, Unit, logged_samples, parse_commit_key
 from caprl_core.storage.store import Store
+from support.commit_records import commit_record
 
 
 def record(shard: int, attempt: str = "a") -> CommitRecord:
-    return CommitRecord(
-        dataset="d", stage="caption", fingerprint="f", shard=shard, revision=0, supersedes=None, attempt=attempt,
-        samples=1, rows=1, rejected=0, reasons={}, attempts={"1": 1}, objects=(), usage=Usage(),
-        created="2026-01-01T00:00:00+00:00",
-    )  # fmt: skip
+    return commit_record(Unit(shard, 0), attempt=attempt)
 
 
 def committed(store: Store, shards: int) -> list[Unit]:

@@ -11,15 +11,13 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import psutil
 import pytest
 
-from caprl_core.engines.reaper import Reaper, kill_marked
+from support.killable_server import KillableServer
 
 USER, DATABASE = "prefect", "prefect"
 READY_S = 60.0
@@ -50,8 +48,7 @@ class PostgresServer:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
-        self._reaper = Reaper()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._server = KillableServer("PostgreSQL", self.folder / "server.log")
         self._as_user: dict[str, Any] = {}
         if os.geteuid() == 0:
             # PostgreSQL refuses to run as root.
@@ -67,62 +64,34 @@ class PostgresServer:
     @property
     def pid(self) -> int:
         """Of the postmaster, whose children all others are."""
-        assert self._process is not None, "not started"
-        return self._process.pid
+        return self._server.pid
 
     @property
     def log(self) -> str:
         """What it has said."""
-        path = self.folder / "server.log"
-        return path.read_text(errors="replace") if path.exists() else ""
+        return self._server.words()
 
     def start(self) -> None:
         """Start it on the data there are; returns when it takes connections."""
-        assert self._process is None, "started already"
-        self._reaper.start()
         command = [str(self._programs / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port)]
         # No socket in a folder for all, and nobody but this machine.
         command += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
-        with (self.folder / "server.log").open("ab") as output:
-            self._process = subprocess.Popen(
-                command,
-                env=self._environment() | self._reaper.environment(),
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                **self._as_user,
-            )
-        deadline = time.monotonic() + READY_S
-        while self._run("pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1", check=False).returncode:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL did not start; its last words:\n{self.log[-2000:]}")
-            time.sleep(0.1)
+        self._server.start(
+            command,
+            environment=self._environment(),
+            answers=self._answers,
+            seconds=READY_S,
+            cwd=self.folder,
+            **self._as_user,
+        )
 
     def kill(self) -> None:
         """SIGKILL to every process of it at once."""
-        if self._process is None:
-            return
-        with contextlib.suppress(psutil.NoSuchProcess):
-            postmaster = psutil.Process(self._process.pid)
-            postmaster.suspend()  # or it would see its children die, and recover
-            for process in (*postmaster.children(recursive=True), postmaster):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-        self._ended()
+        self._server.kill()
 
     def stop(self) -> None:
         """End it in order; idempotent."""
-        if self._process is None:
-            return
-        self._process.send_signal(signal.SIGINT)  # PostgreSQL's "fast" shutdown: clients are sent away
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return
-        self._ended()
+        self._server.stop(signal.SIGINT, STOP_S)  # its "fast" shutdown: clients are sent away
 
     def query(self, sql: str) -> list[list[str]]:
         """Rows of a statement, as text."""
@@ -176,12 +145,8 @@ class PostgresServer:
             raise RuntimeError(f"{program}: {done.stdout}{done.stderr}")
         return done
 
-    def _ended(self) -> None:
-        assert self._process is not None
-        self._process.wait()
-        self._process = None
-        kill_marked(self._reaper.mark)
-        self._reaper.stop()
+    def _answers(self) -> bool:
+        return not self._run("pg_isready", *self._client()[:4], "-t", "1", check=False).returncode
 
 
 def _account() -> pwd.struct_passwd:

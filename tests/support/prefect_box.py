@@ -1,8 +1,6 @@
 """What an operator does on one machine: `prefect` commands, work pools, deployments, workers; and a look at the API."""
 
 import contextlib
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,9 +11,9 @@ import httpx
 import psutil
 import yaml
 
+from support.prefect_commands import OF_A_WORKER, ROOT, run_prefect, start_worker
 from support.prefect_on_postgres import PrefectServer
 
-ROOT = Path(__file__).parents[2]
 POOLS = ("cpu-pool", "gpu-pool")
 STOP_S = 20.0
 
@@ -26,24 +24,11 @@ class PrefectBox:
     def __init__(self, server: PrefectServer, folder: Path, environment: Mapping[str, str]) -> None:
         self.server = server
         self.folder = folder
-        self.environment = server.client_environment(environment)
-        self.environment |= {"CAPRL_HOME": str(ROOT), "PREFECT_WORKER_QUERY_SECONDS": "1"}
+        self.environment = server.client_environment(environment) | OF_A_WORKER
 
     def prefect(self, *arguments: str) -> str:
         """Standard output of a command."""
-        done = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=180,
-        )
-        with (self.folder / "commands.log").open("a") as log:
-            log.write(done.stdout + done.stderr)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return run_prefect(*arguments, environment=self.environment, log=self.folder / "commands.log")
 
     def deploy(self, **parameters: Any) -> None:
         """The pools and every deployment of `prefect.yaml`; `parameters` replace those of every deployment that has
@@ -62,16 +47,8 @@ class PrefectBox:
     @contextmanager
     def worker(self, pool: str, *arguments: str, **environment: str) -> Iterator[psutil.Popen]:
         """A real worker; at the end it and everything it started are gone. Its words are in `worker-<pool>.log`."""
-        with (self.folder / f"worker-{pool}.log").open("ab") as log:
-            process = psutil.Popen(
-                [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, *arguments],
-                cwd=ROOT,
-                env=self.environment | environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        log = self.folder / f"worker-{pool}.log"
+        process = start_worker(pool, *arguments, environment=self.environment | environment, log=log)
         try:
             yield process
         finally:

@@ -1,35 +1,29 @@
 """A Prefect server as a test sees it: its command line, its client, its events."""
 
 import os
-import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
-ROOT = Path(__file__).parents[2]
+from flows.local_server import LocalServer
+from support.prefect_commands import run_prefect
 
 
 class Server:
-    """Its URL, a client, and what it tells."""
+    """Its URL, what processes need to talk to it, a client, and what it tells."""
 
     def __init__(self, url: str, home: Path) -> None:
+        self.url = url
         self.client = SyncPrefectClient(url)
-        self._environment = os.environ | {"PREFECT_API_URL": url, "PREFECT_HOME": str(home)}
+        self.environment = os.environ | {"PREFECT_API_URL": url, "PREFECT_HOME": str(home)}
 
     def prefect(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
-            cwd=ROOT,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        """Standard output of a command."""
+        return run_prefect(*arguments, environment=self.environment)
 
     def events(self, prefix: str) -> list[dict[str, Any]]:
         """Events whose names begin so, newest first."""
@@ -37,3 +31,16 @@ class Server:
             "/events/filter", json={"filter": {"event": {"prefix": [prefix]}}, "limit": 50}
         )
         return list(reply.raise_for_status().json()["events"])
+
+
+@contextmanager
+def own_server(home: Path) -> Iterator[Server]:
+    """A real one with a database of its own, services and all, and none of the settings of who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("PREFECT")]:
+            patch.delenv(name)
+        patch.setenv("PREFECT_HOME", str(home))
+        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        patch.setenv("DO_NOT_TRACK", "1")
+        with LocalServer() as local:
+            yield Server(local.wait(), home)

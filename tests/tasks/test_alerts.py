@@ -27,7 +27,8 @@ from caprl_core.world.stub_server import StubServer
 from flows.caption_dataset import caption_dataset
 from flows.shard_run import RunBooks
 from support.drawn_dataset import draw_pictures, recipe_for
-from support.prefect_server import ROOT, Server
+from support.prefect_commands import ROOT
+from support.prefect_server import Server
 from support.stub_thread import running_stub
 from tasks.alerts import EVENTS_A_KIND
 from tasks.sliding_window import Outcome

@@ -16,9 +16,10 @@ from caprl_core.errors import IncompleteError, ShardQuarantinedError
 from caprl_core.recipe.models import CostExecution, StorageExecution
 from caprl_core.shards.events import ShardEvent, ShardResult
 from caprl_core.shards.tally import RunStart, Tally
-from caprl_core.storage.commit import CommitRecord, Usage
+from caprl_core.storage.commit import Usage
 from caprl_core.storage.layout import Unit
 from caprl_core.telemetry.page_address import page_address
+from support.commit_records import commit_record
 from support.prefect_server import Server
 from tasks.reports import RunReport
 from tasks.shard_table import TABLE_ROWS, ShardTable
@@ -30,24 +31,10 @@ COST = CostExecution(gpus=2, gpu_hour_price=3.0, currency="EUR")
 
 
 def committed(shard: int, rejected: int = 0, *, won: bool = True) -> ShardResult:
-    record = CommitRecord(
-        dataset="drawn",
-        stage="caption",
-        fingerprint="f",
-        shard=shard,
-        revision=0,
-        supersedes=None,
-        attempt="a",
-        samples=1000,
-        rows=1000 - rejected,
-        rejected=rejected,
-        reasons={"empty": rejected} if rejected else {},
-        attempts={"1": 990 - rejected, "2": 10},
-        objects=(),
-        usage=Usage(prompt_tokens=1, completion_tokens=123_456, engine_s=360.0, wall_s=600.0),
-        created="2026-01-01T00:00:00+00:00",
-    )
-    return ShardResult(Unit(shard, 0), record, won=won, resumed=5)
+    usage = Usage(prompt_tokens=1, completion_tokens=123_456, engine_s=360.0, wall_s=600.0)
+    attempts = {"1": 990 - rejected, "2": 10}
+    record = commit_record(Unit(shard, 0), samples=1000, rejected=rejected, attempts=attempts, usage=usage)
+    return ShardResult(record.unit, record, won=won, resumed=5)
 
 
 def table_of(*outcomes: Outcome) -> ShardTable:

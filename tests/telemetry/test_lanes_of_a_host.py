@@ -58,7 +58,11 @@ def test_each_lane_has_a_port_of_the_range_and_writes_to_the_one_log(images: Pat
         assert tokens == sorted(tokens)
         assert tokens[-1] > 0
         assert value(scrapes[-1], "caprl_engine_starts_total") == 1
-    assert sum(value(scrapes[-1], "caprl_samples_total", outcome="row") for scrapes in seen.values()) <= 60
+    rows = [value(scrapes[-1], "caprl_samples_total", outcome="row") for scrapes in seen.values()]
+    # Each counts its own. At the end an idle lane joins in what the other has begun, so up to the four shards of five
+    # samples that the two can have open may be counted by both.
+    assert max(rows) < 60
+    assert sum(rows) <= 60 + 4 * 5
     lines = [json.loads(line) for line in logs.read_text().splitlines()]
     assert len({line["lane"] for line in lines if "shard" in line}) == 2
     assert {line["shard"] for line in lines if line.get("step") == "committed"} == set(range(12))

@@ -5,32 +5,17 @@ import pytest
 from caprl_core.recipe.models import CostExecution
 from caprl_core.shards.events import ShardResult
 from caprl_core.shards.tally import RunStart, Tally
-from caprl_core.storage.commit import CommitRecord, Usage
+from caprl_core.storage.commit import Usage
 from caprl_core.storage.layout import Unit
 from caprl_core.telemetry.spending import Spending
+from support.commit_records import commit_record
 
 COST = CostExecution(gpus=2, gpu_hour_price=3.0, currency="EUR")
 
 
 def committed(shard: int, engine_s: float) -> ShardResult:
-    record = CommitRecord(
-        dataset="drawn",
-        stage="caption",
-        fingerprint="f",
-        shard=shard,
-        revision=0,
-        supersedes=None,
-        attempt="a",
-        samples=100,
-        rows=90,
-        rejected=10,
-        reasons={"empty": 10},
-        attempts={"1": 90},
-        objects=(),
-        usage=Usage(engine_s=engine_s),
-        created="2026-01-01T00:00:00+00:00",
-    )
-    return ShardResult(Unit(shard, 0), record, won=True, resumed=0)
+    record = commit_record(Unit(shard, 0), samples=100, rejected=10, usage=Usage(engine_s=engine_s))
+    return ShardResult(record.unit, record, won=True, resumed=0)
 
 
 def test_what_is_left_costs_what_commits_have_cost_so_far() -> None:
