@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from caprl_core.shards.bucket_news import BucketNews
+from caprl_core.shards.bucket_news import BucketNews, News
 from caprl_core.shards.dataset import Dataset
-from caprl_core.storage.layout import Attempt, Unit
+from caprl_core.storage.commit import commit
+from caprl_core.storage.layout import ROLES, Attempt, Unit
+from support.commit_records import commit_record
 from support.drawn_dataset import draw_pictures, planned, recipe_for
 
 UNITS = [Unit(0, 0), Unit(1, 0)]
@@ -53,3 +55,18 @@ def test_a_shard_that_is_done_again_is_heard_though_its_samples_are_no_news(data
         assert told.heard == {UNITS[0]}
         assert told.events == []
     assert news.read().heard == set()
+
+
+def test_a_verdict_is_told_once_and_none_on_a_shard_that_is_done(dataset: Dataset) -> None:
+    done, refused = UNITS
+    news = BucketNews(dataset, UNITS)
+    commit(dataset.store, commit_record(done, samples=20, dataset="drawn"))
+    for role in ROLES:
+        dataset.store.put(done.final_key("drawn", role), b"")
+    for unit in UNITS:
+        dataset.store.put(f"{unit.quarantine_prefix}/first.json", b"{}")
+    told = news.read()
+    assert [result.unit for result in told.finished] == [done]
+    assert told.quarantined.keys() == {refused}
+    dataset.store.put(f"{refused.quarantine_prefix}/second.json", b"{}")
+    assert news.read() == News([], set(), [], {}, ())
