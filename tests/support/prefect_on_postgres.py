@@ -47,6 +47,11 @@ class PrefectServer:
         """Of the process that serves."""
         return self._server.pid
 
+    @property
+    def log(self) -> Path:
+        """Where its words are."""
+        return self._server.log
+
     def client_environment(self, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
         """`environment` for a worker, a deployment or a flow that talks to this server."""
         return (
