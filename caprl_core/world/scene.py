@@ -7,7 +7,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
@@ -65,7 +65,12 @@ class Scene:
 
 
 def random_scene(rng: random.Random, split: Split = "train") -> Scene:
-    """A scene of the split, uniform in the number of things, then in what they are and where."""
+    """A scene of the split, uniform in the number of things, then in what they are and where.
+
+    Raises `ValueError` for another split, to which no scene would ever belong.
+    """
+    if split not in get_args(Split):
+        raise ValueError(f"{split!r} is no split: it is one of {', '.join(get_args(Split))}")
     while True:
         number = rng.randint(FEWEST, MOST)
         shapes = rng.sample(SHAPES, number)

@@ -118,7 +118,8 @@ def test_lane_worker_server_and_store_are_killed_and_nothing_is_lost_or_doubled(
     assert set(plant.starts.values()) == {1}, f"an engine loads once a lane: {plant.starts}"
     assert len(plant.starts) < SHARDS / 2, "a lane for each shard"
     # Two lanes died, one of them with its worker; the store's death may fail what two others had at work.
-    lost = 4 * LOST_WITH_A_LANE
+    # At the very end a lane that is through goes on with what the other has begun.
+    lost = 4 * LOST_WITH_A_LANE + RUNNER["shards_in_flight"] * SHARD_SAMPLES
     assert plant.counts()["asked_twice"] <= lost, f"{book}"
     assert not leaks(plant)
 

@@ -17,6 +17,7 @@ from caprl_core.training.recorder import Recorder
 from caprl_core.training.rewarding import CaptionReward, Reader
 from caprl_core.training.task import task_dataset
 from caprl_core.training.trainer import CaptionTrainer, StepRollouts
+from caprl_core.world.question_set import write_question_set
 from support.world_training import world_recipe
 
 STEPS = 2
@@ -98,6 +99,18 @@ def test_captions_depend_on_weights_and_seed_alone(trained: Trained, tmp_path: P
     assert again.captions(1) == trained.captions(1)
     other = Trained(recipe_of(tmp_path / "other", seed=1), tmp_path / "other" / "run")
     assert other.captions(1) != trained.captions(1)
+
+
+def test_each_step_draws_anew_and_evaluations_draw_nothing(tmp_path: Path) -> None:
+    """Weights that stay the same, and the same four pictures in each step."""
+    four = str(write_question_set(tmp_path / "four.parquet", "train", 4))
+    recipe = recipe_of(tmp_path, questions__train=four, optimiser__learning_rate=1e-20)
+    run = Trained(recipe, tmp_path / "run")
+    first, second = ({one.key for one in found.rollouts} for found in run.seen if not found.held_out)
+    assert first == second
+    assert sorted(run.captions(1)) != sorted(run.captions(2))
+    before, after = ({one.key: one.caption for one in found.rollouts} for found in run.seen if found.held_out)
+    assert before == after
 
 
 def test_every_rollout_is_kept_with_its_questions_and_answers(trained: Trained) -> None:

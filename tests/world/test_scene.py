@@ -58,6 +58,11 @@ def test_a_scene_survives_storage_and_belongs_to_the_split_it_was_drawn_for(seed
     assert scene_of(scene_fields(scene)) == scene
 
 
+def test_a_split_that_does_not_exist_is_refused_and_not_searched_for_ever() -> None:
+    with pytest.raises(ValueError, match="'test' is no split: it is one of train, held_out"):
+        random_scene(random.Random(0), "test")  # type: ignore[arg-type]
+
+
 def test_the_splits_are_apart_and_each_is_the_same_every_time() -> None:
     train, held_out = list(scenes("train", 400, 3)), list(scenes("held_out", 400, 3))
     assert not set(train) & set(held_out)
