@@ -129,6 +129,16 @@ def test_importing_every_module_of_caprl_core_loads_no_prefect() -> None:
     assert done.stdout.splitlines()[-1].strip() == "prefect:", done.stdout
 
 
+def test_every_measurement_can_be_started() -> None:
+    """They share servers and drawn datasets with the tests, whose folder is not on their path."""
+    paths = sorted((ROOT / "bench").glob("*.py"))
+    names = [f"bench.{path.stem}" for path in paths if not path.stem.startswith("__")]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, *names], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_subpackage_has_a_layer() -> None:
     known = {subpackage(name) for name in MODULES if name.startswith("caprl_core.")}
     assert known <= set(LAYERS), f"give these a layer: {sorted(known - set(LAYERS))}"

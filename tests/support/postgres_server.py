@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import pytest
 
-from support.killable_server import KillableServer
+from .killable_server import KillableServer  # noqa: TID252 - tests call this folder `support`, bench `tests.support`
 
 USER, DATABASE = "prefect", "prefect"
 READY_S = 60.0

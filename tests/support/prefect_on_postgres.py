@@ -15,7 +15,8 @@ from typing import Self
 import httpx
 
 from flows.local_server import RECORDER
-from support.killable_server import KillableServer
+
+from .killable_server import KillableServer  # noqa: TID252 - tests call this folder `support`, bench `tests.support`
 
 AUTH = "admin:prefect-41c8be07d2"
 READY_S = 180.0  # the first start makes the tables, on cores that others use as well
