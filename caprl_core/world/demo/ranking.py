@@ -67,5 +67,5 @@ def _judged(recipe: Path, name: str, captions: Path, commands: Commands, termina
     ):
         summary: Mapping[str, Any] = summary_of(run, busy)["stages"]["score"]
     mean = summary["mean"]
-    terminal.say(f"{name}: {mean['value']:.3f} of the questions ({mean['low']} to {mean['high']})")
+    terminal.say(f"{name}: {mean['value']:.3f} of the questions ({mean['low']:.3f} to {mean['high']:.3f})")
     return Ranked(name, mean["value"], mean["low"], mean["high"], Path(summary["uri"]))
