@@ -60,13 +60,15 @@ class KillableServer:
         """SIGKILL to every process of it at once; idempotent."""
         if self._process is None:
             return
-        with contextlib.suppress(psutil.NoSuchProcess):
-            parent = psutil.Process(self._process.pid)
-            parent.suspend()  # or PostgreSQL's would see its children die, and recover
-            for process in (*parent.children(recursive=True), parent):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-        self._process.wait()
+        # One that has ended may have left its number to somebody else; what it started is found by its mark, below.
+        if self._process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                parent = psutil.Process(self._process.pid)
+                parent.suspend()  # or PostgreSQL's would see its children die, and recover
+                for process in (*parent.children(recursive=True), parent):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+            self._process.wait()
         self._process = None
         kill_marked(self._reaper.mark)
         self._reaper.stop()
