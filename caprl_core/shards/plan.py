@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from caprl_core.data.sample import SourceRecord
 from caprl_core.data.storable import storable
-from caprl_core.errors import BadInputError
+from caprl_core.errors import BadInputError, ObjectMissingError
 from caprl_core.recipe.models import SourceRecipe, StageRecipe
 from caprl_core.shards.content_digests import ContentDigests
 from caprl_core.shards.plan_file import PLAN_SCHEMA, PlanReport
@@ -127,7 +127,7 @@ def _read_sources(
 def _batches(source: SourceRecipe, recipe: StageRecipe) -> Iterator[list[SourceRecord]]:
     batch: list[SourceRecord] = []
     held = 0
-    for number, record in enumerate(open_any_source(source, recipe.execution.storage).records()):
+    for number, record in enumerate(_records(source, recipe)):
         if source.limit is not None and number >= source.limit:
             break
         batch.append(record)
@@ -137,6 +137,13 @@ def _batches(source: SourceRecipe, recipe: StageRecipe) -> Iterator[list[SourceR
             batch, held = [], 0
     if batch:
         yield batch
+
+
+def _records(source: SourceRecipe, recipe: StageRecipe) -> Iterator[SourceRecord]:
+    try:
+        yield from open_any_source(source, recipe.execution.storage).records()
+    except ObjectMissingError as error:
+        raise BadInputError(f"source {source.name}: {error}; put it there, or change its uri in the recipe") from error
 
 
 def _scratch_batch(batch: list[SourceRecord]) -> pa.RecordBatch:

@@ -112,6 +112,15 @@ def test_an_empty_source_is_an_error_that_names_the_file(tmp_path: Path) -> None
         plan(tmp_path, [table(tmp_path / "a.jsonl", [])])
 
 
+def test_a_source_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> None:
+    source = table(tmp_path / "a.jsonl", ["a.jpg"])
+    (tmp_path / "a.jsonl").unlink()
+    with pytest.raises(
+        BadInputError, match=r"source table: .*a\.jsonl does not exist; put it there, or change its uri"
+    ):
+        plan(tmp_path, [source])
+
+
 def test_a_dataset_refuses_another_recipe_and_names_the_field(tmp_path: Path) -> None:
     images = draw_pictures(tmp_path / "images", 3)
     planned(recipe_for(images, str(tmp_path / "out")))
