@@ -59,8 +59,10 @@ def create_dataset(recipe: StageRecipe, store: Store, report: PlanReport, stage:
         shards=report.shards,
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
+    store.settle([record.plan_key])
     try:
         store.create(DATASET, record.model_dump_json(indent=1).encode())
+        store.settle([DATASET])
         dataset = Dataset(store=store, record=record, plan=Plan(store, record.plan_key))
     except ObjectExistsError:
         dataset = open_dataset(store, recipe)

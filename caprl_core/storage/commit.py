@@ -85,9 +85,12 @@ def commit(store: Store, record: CommitRecord) -> CommitRecord:
     """Publish an attempt by one conditional create; returns the record that won, which may be another attempt's.
 
     A create whose reply was lost is answered "exists" when retried, so the winner is told by the attempt id it names.
+    After a power cut too a record never names bytes that were not on the disk yet.
     """
+    store.settle(item.attempt_key for item in record.objects)
     try:
         store.create(record.unit.commit_key, record.encode())
+        store.settle([record.unit.commit_key])
     except ObjectExistsError:
         return read_commit(store, record.unit)
     return record

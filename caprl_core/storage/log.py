@@ -93,7 +93,7 @@ class SampleLog:
             durable, self._durable = self._durable, None
             key = self._attempt.log_key(self._segment, self._samples + len(lines))
             try:
-                await asyncio.to_thread(self._store.put, key, b"".join(lines))
+                await asyncio.to_thread(self._write, key, b"".join(lines))
                 self._segment += 1
                 self._samples += len(lines)
                 self._flushed()
@@ -105,6 +105,10 @@ class SampleLog:
                 return
             if durable is not None and not durable.done():
                 durable.set_result(None)
+
+    def _write(self, key: str, segment: bytes) -> None:
+        self._store.put(key, segment)
+        self._store.settle([key])
 
 
 def _fail(waited_for: asyncio.Future[None] | None, error: Exception) -> None:

@@ -30,6 +30,8 @@ def publish(store: Store, record: CommitRecord, step: Callable[[str], None] = la
                         f"published as {item.final_key}; restore it from a backup or a download"
                     ) from error
         step(f"{item.role} published")
+    # Before anybody sweeps what they were copied from.
+    store.settle(item.final_key for item in record.objects)
 
 
 def is_published(record: CommitRecord, sizes: dict[str, int]) -> bool:

@@ -2,16 +2,17 @@
 
 Built on obstore: against the same S3 server its puts and lists are faster than those of s3fs and boto3
 (`bench/stores.py` has the figures), a put is atomic even when the caller dies, and conditional create works on both
-back ends. Local folders are not fsynced: they survive killed processes, not a power cut.
+back ends. A write to a local folder survives killed processes; what must survive a power cut too is settled besides.
 """
 
 import asyncio
 import datetime as dt
+import errno
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -108,6 +109,22 @@ class Store:
         """
         with self._errors("create", key):
             obstore.put(self._store, key, data, mode="create", use_multipart=False)
+
+    def settle(self, keys: Iterable[str]) -> None:
+        """Return when these objects would survive a power cut: files are fsynced; S3 promises it with its reply.
+
+        A missing one is no error.
+        """
+        if not self.is_local:
+            return
+        root, folders = Path(self.uri), set[Path]()
+        for key in keys:
+            with self._errors("settle", key), suppress(FileNotFoundError):
+                _fsync(root / key)
+                folders |= {folder for folder in (root / key).parents if folder.is_relative_to(root)}
+        for folder in sorted(folders, reverse=True):
+            with self._errors("settle", str(folder.relative_to(root))), suppress(FileNotFoundError):
+                _fsync(folder)
 
     def get(self, key: str) -> bytes:
         """Read an object whole. Raises `ObjectMissingError`."""
@@ -256,6 +273,18 @@ class _Ranges(io.RawIOBase):
         buffer[:length] = self._store.read_range(self._key, self._position, length)
         self._position += length
         return length
+
+
+def _fsync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        # Some network file systems cannot do it to a folder; they write its names at once.
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):
+            raise
+    finally:
+        os.close(number)
 
 
 def _status(error: Exception) -> tuple[int, str]:

@@ -1,6 +1,9 @@
 """The object store behaves the same on a local folder and on a real S3 server."""
 
 import contextlib
+import errno
+import os
+import stat
 import threading
 from pathlib import Path
 
@@ -76,6 +79,42 @@ def test_copies_and_deletions_are_idempotent(store: Store) -> None:
     store.delete(["from"])
     assert store.size("from") is None
     assert store.get("deep/er/to") == b"bytes"
+
+
+def test_settling_needs_no_object_to_be_there(store: Store) -> None:
+    store.put("a/b", b"bytes")
+    store.settle(["a/b", "a/swept", "nowhere/at/all"])
+    assert store.get("a/b") == b"bytes"
+
+
+def refuse_to_sync(monkeypatch: pytest.MonkeyPatch, folders: bool, number: int) -> None:
+    def refuse(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode) == folders:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+
+def test_a_disk_that_cannot_keep_an_object_is_told_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+    store.put("a/b", b"bytes")
+    refuse_to_sync(monkeypatch, False, errno.EIO)
+    with pytest.raises(StoreError, match="a/b: Input/output error"):
+        store.settle(["a/b"])
+
+
+def test_a_file_system_that_cannot_synchronise_folders_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+    store.put("a/b", b"bytes")
+    refuse_to_sync(monkeypatch, True, errno.EINVAL)
+    store.settle(["a/b"])
+    refuse_to_sync(monkeypatch, True, errno.EIO)
+    with pytest.raises(StoreError, match="a: Input/output error"):
+        store.settle(["a/b"])
 
 
 def test_files_go_up_and_come_down_in_parts(store: Store, tmp_path: Path) -> None:
