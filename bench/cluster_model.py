@@ -16,7 +16,8 @@ from caprl_core.shards.allotment import Allotment
 from caprl_core.shards.lane_work import PATIENCE_S
 from caprl_core.shards.slices import RATE_COMMITS
 from caprl_core.storage.layout import Unit
-from flows.lanes_run import LOADING_S, POLL_S, SLOW_FACTOR
+from flows.lane_signs import LOADING_S, SLOW_FACTOR
+from flows.lanes_run import POLL_S
 
 
 @dataclass(frozen=True)

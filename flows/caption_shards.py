@@ -25,12 +25,13 @@ from caprl_core.shards.progress import unfinished_units
 from caprl_core.shards.slices import parse_units
 from caprl_core.storage.commit import list_units
 from caprl_core.storage.store import Store
+from flows.run_names import named_by
 from flows.shard_run import MAX_IN_FLIGHT, part_start, run_shards
 
 
 @flow(
     name="caption-shards",
-    flow_run_name="shards {shards}",
+    flow_run_name=named_by(load_recipe, "shards of"),
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_IN_FLIGHT),  # type: ignore[arg-type]
     persist_result=False,
 )

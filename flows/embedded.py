@@ -23,6 +23,8 @@ from flows.watching import WATCHER
 DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
+    # As in prefect.yaml: on a server that ends runs without heartbeats (docs/silent-runs.yaml) this one shall live too.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     # Failures are shown by the display and carried by the exit code; a traceback for each shard would drown them.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     # Standard output is for results; vLLM would log there.

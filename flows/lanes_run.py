@@ -21,6 +21,7 @@ from caprl_core.storage.commit import list_units, read_commits
 from caprl_core.storage.layout import Unit
 from caprl_core.storage.store import Store
 from caprl_core.telemetry.lane_telemetry import run_logs
+from flows.lane_signs import LaneSigns
 from flows.shard_run import GIVE_UP_AFTER, RunBooks, flow_run_id
 from flows.watching import WATCHER
 from flows.whole_dataset import run_start
@@ -32,15 +33,6 @@ POLL_S = 5.0
 """Seconds between looks at the bucket: five listings and one request for the lanes' states."""
 SHORT_POLL_S = 0.5
 """The same on a folder of this machine, where listings cost nothing."""
-SILENT_S = 900.0
-"""Seconds a running lane may write nothing: it may wait ten minutes for its GPU, and loading a large model from a cold
-disk takes minutes too."""
-SILENT_BEYOND_S = 300.0
-"""The same beyond the time the store may be away (`storage.outage_s`), if that is more."""
-SLOW_FACTOR = 3.0
-LOADING_S = 300.0
-"""A lane at work that finishes no shard in three times as long as one should take, and five minutes, is not waited
-for."""
 AWAY_S = 120.0
 """Seconds longer than a lane waits for the bucket (`storage.outage_s`) that bucket or server may be away until the run
 gives up. Lanes go on meanwhile as far as they can."""
@@ -113,14 +105,10 @@ class _Following:
         self._numbers = 0
         self._told: dict[int, list[Unit]] = {}
         self._settled: set[Unit] = set()
-        self._finished_one: dict[int, float] = {}
-        self._heard: dict[int, float] = {}
         self._over: set[int] = set()
         self._away_since: dict[str, float] = {}
-        # All lanes of a pool may die of one cause; after that, so many in a row without a single shard are a sign.
-        self._fruitless = 0
         self._last_lost: tuple[int, list[Unit]] = (0, [])
-        self._patience = GIVE_UP_AFTER + host.free()
+        self._signs = LaneSigns(self._outage_s, GIVE_UP_AFTER + host.free())
         self._begun: tuple[Unit, ...] = ()
 
     def to_the_end(self) -> None:
@@ -137,7 +125,7 @@ class _Following:
                     self._judge(number, state)
             if not self._allotment.open:
                 return
-            if self._fruitless >= self._patience:
+            if self._signs.hopeless:
                 self._give_up()
                 return
             self._give(states)
@@ -148,7 +136,7 @@ class _Following:
     def let_them_leave(self) -> None:
         """Lanes end by themselves when nothing more comes: their flow runs then end well too."""
         for number, state in self._host.states().items():
-            if state is LaneState.WAITING:
+            if state in (LaneState.WAITING, LaneState.TAKEN):
                 self._host.stop(number)
             elif not state.ended:
                 self._dismiss(number)
@@ -171,9 +159,7 @@ class _Following:
             self._away("bucket", error)
             return None
         if self._away_since.pop("bucket", None) is not None:
-            # A lane that could not write has been neither silent nor slow.
-            self._heard = dict.fromkeys(self._heard, time.monotonic())
-            self._finished_one = dict.fromkeys(self._finished_one, time.monotonic())
+            self._signs.bucket_is_back()
         return news
 
     def _away(self, what: str, error: Exception) -> None:
@@ -187,16 +173,8 @@ class _Following:
         for event in news.events:
             self._run.observe(event)
         ended = {result.unit for result in news.finished} | news.quarantined.keys()
-        heard = news.heard | ended
-        now = time.monotonic()
-        for number in self._heard:
-            held = self._allotment.held(number)
-            if not heard.isdisjoint(held):
-                self._heard[number] = now
-            if not ended.isdisjoint(held):
-                self._finished_one[number] = now
-        if news.finished or news.quarantined:
-            self._fruitless = 0
+        held = {number: self._allotment.held(number) for number in self._told}
+        self._signs.news(held, news.heard, {event.unit for event in news.events}, ended)
         for result in news.finished:
             self._run.note(Outcome(result.unit, result, None), False, self._holder(result.unit))
             if result.unit.revision == 0:
@@ -212,42 +190,31 @@ class _Following:
         return next((str(number) for number in reversed(self._told) if unit in self._allotment.held(number)), "")
 
     def _judge(self, number: int, state: LaneState) -> None:
-        now = time.monotonic()
         if state.ended:
             self._end(number, state)
-            return
-        if state is LaneState.WAITING:
-            return
-        held = self._allotment.held(number)
-        if not held:
-            # One that has nothing to do is neither silent nor slow.
-            self._heard[number] = self._finished_one[number] = now
-            return
-        if not any(unit in self._begun for unit in held):
-            # It loads its engine, or waits for its GPU.
-            self._finished_one[number] = now
-        since = self._finished_one.setdefault(number, now)
-        heard = self._heard.setdefault(number, now)
-        expected = self._allotment.next_shard_s(number, self._rate())
-        slow = expected is not None and now - since > SLOW_FACTOR * expected + LOADING_S
-        if not (slow or now - heard > max(SILENT_S, self._outage_s + SILENT_BEYOND_S)):
-            return
-        why = "too slow" if slow else "silent"
+        elif state is LaneState.TAKEN:
+            if self._signs.taken_too_long(number):
+                self._stop(number, "taken by a worker and does not begin", counts=False)
+        elif state is LaneState.RUNNING:
+            expected_s = self._allotment.next_shard_s(number, self._rate())
+            if why := self._signs.verdict(number, self._allotment.held(number), self._begun, expected_s):
+                self._stop(number, why)
+
+    def _stop(self, number: int, why: str, *, counts: bool = True) -> None:
         self._logger.warning("lane %d is %s: its shards go to others", number, why)
         self._run.lane_stalled(number, why)
         self._host.stop(number)
-        self._end(number, LaneState.CRASHED)
+        self._end(number, LaneState.CRASHED, counts=counts)
 
-    def _end(self, number: int, state: LaneState) -> None:
-        """The lane counts no more; what it has not finished waits again."""
+    def _end(self, number: int, state: LaneState, *, counts: bool = True) -> None:
+        """The lane is over; what it has not finished waits again. Its end `counts` as a sign that no lane can work."""
         self._over.add(number)
-        self._heard.pop(number, None)
         left = self._allotment.held(number)
         if state is not LaneState.DONE:
             # Cut off, it may still be at work somewhere.
             self._dismiss(number)
         if left and state is not LaneState.DONE:
-            self._fruitless += 1
+            self._signs.lost(number, counts=counts)
             self._last_lost = (number, left)
             self._logger.warning(
                 "lane %d %s with %s unfinished, which others take over. %s",
@@ -256,28 +223,35 @@ class _Following:
                 show_units(left),
                 self._host.last_words(number),
             )
+        self._signs.over(number)
         # It may have died of what it had begun. One that left of itself was just not told in time.
         tried = [unit for unit in left if unit in self._begun and state is not LaneState.DONE]
         for unit in self._allotment.ended(number, tried):
             error = IncompleteError(f"{MAX_TRIES} lanes ended with it; the last, {number}: {state.value}")
             self._run.note(Outcome(unit, None, error), unit in self._expected, str(number))
+        # For the next lane it is not begun: that one may have to wait for its GPU, and to load.
+        elsewhere = {unit for other in self._told for unit in self._allotment.held(other)}
+        self._news.abandoned([unit for unit in left if unit not in elsewhere])
+        self._begun = tuple(unit for unit in self._begun if unit not in left or unit in elsewhere)
 
     def _give_up(self) -> None:
         """Whatever ends lane after lane, it is not a shard."""
         number, left = self._last_lost
         words = self._host.last_words(number)
-        why = f"{self._fruitless} lanes in a row ended without a shard; the last, {number}: {words}"
+        why = f"{self._signs.fruitless} lanes in a row ended without a sample; the last, {number}: {words}"
         for unit in left:
             self._run.note(Outcome(unit, None, IncompleteError(why)), unit in self._expected, str(number))
 
     def _give(self, states: Mapping[int, LaneState]) -> None:
         """New lanes as long as some may be started, then more for those whose engines have room."""
-        for _ in range(self._host.free()):
+        refused = False
+        for _ in range(0 if self._signs.resting else self._host.free()):
             number = self._numbers + 1
             units = self._allotment.give(number, self._rate(), self._begun)
             if not units:
                 break
             key = work_key(self._id, number)
+            self._numbers = number
             try:
                 tell_lane(self._store, key, units, more=True)
                 self._host.start(number, show_units(units), key)
@@ -285,11 +259,15 @@ class _Following:
                 # A server that is away comes back; the slice waits until then.
                 self._logger.warning("no lane could be started now: %s", error)
                 self._allotment.ended(number, ())
+                # Only the reply may have been lost, and the lane come: it is to find nothing to do.
+                self._dismiss(number)
                 self._away("server", error)
+                refused = True
                 break
-            self._numbers, self._told[number] = number, units
-            self._away_since.pop("server", None)
+            self._told[number] = units
             self._logger.info("lane %d: shards %s", number, show_units(units))
+        if not refused:
+            self._away_since.pop("server", None)
         for number, state in states.items():
             if state is LaneState.RUNNING and number not in self._over:
                 units = self._allotment.give(number, self._rate(), self._begun, loaded=True)

@@ -13,7 +13,7 @@ if __name__ == "__main__":
 
 from typing import Any
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from caprl_core.captioning.stage import CaptionStage
@@ -24,16 +24,19 @@ from caprl_core.shards.dataset import open_dataset
 from caprl_core.shards.events import Observer, ShardResult
 from caprl_core.shards.lacking import lacking
 from caprl_core.shards.lane import Lane
+from caprl_core.shards.progress import RUNNING_WITHIN
 from caprl_core.shards.revise import known_reasons
 from caprl_core.shards.revise import retry_rejected as revise_unit
+from caprl_core.shards.slices import show_units
 from caprl_core.storage.layout import Unit
 from caprl_core.storage.store import Store
+from flows.run_names import named_by
 from flows.shard_run import MAX_IN_FLIGHT, part_start, run_shards
 
 
 @flow(
     name="resume-failed",
-    flow_run_name="resume {config}",
+    flow_run_name=named_by(load_recipe, "resume"),
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_IN_FLIGHT),  # type: ignore[arg-type]
     persist_result=False,
 )
@@ -55,6 +58,13 @@ def resume_failed(
     found = lacking(dataset, wanted, max_revisions)
     units = [*found.missing, *found.quarantined, *found.rejected][:max_shards]
     again = frozenset(found.rejected)
+    lines = []
+    if found.at_work:
+        lines.append(
+            f"left to another run, whose log is younger than {RUNNING_WITHIN.total_seconds():.0f} s: shards "
+            f"{show_units(sorted({Unit(unit.shard, 0) for unit in found.at_work}))}; run this again if there is none"
+        )
+        get_run_logger().warning(lines[0])
     samples = sum(found.samples[unit] for unit in units if unit not in found.committed)
 
     def work(lane: Lane, unit: Unit, observe: Observer) -> ShardResult:
@@ -71,7 +81,7 @@ def resume_failed(
         units=units,
         start=part_start(dataset, units, samples, found.committed),
         run_unit=work,
-        expected_to_fail=found.quarantined,
+        expected_to_fail=found.refused,
     )
     counts = {
         "missing": len(found.missing),
@@ -79,5 +89,6 @@ def resume_failed(
         "rejected": len(found.rejected),
         "left_to_others": len(found.at_work),
         "given_up": len(found.given_up),
+        "lines": lines,
     }
     return summary | counts

@@ -20,17 +20,19 @@ from caprl_core.recipe.load import load_recipe
 from caprl_core.recipe.relocate import relocated
 from caprl_core.shards.dataset import open_dataset
 from caprl_core.shards.events import Observer, ShardResult
+from caprl_core.shards.gate import quarantined_units
 from caprl_core.shards.lane import Lane
 from caprl_core.shards.revise import known_reasons, next_unit, revisable
 from caprl_core.shards.revise import retry_rejected as revise_unit
 from caprl_core.storage.layout import Unit
 from caprl_core.storage.store import Store
+from flows.run_names import named_by
 from flows.shard_run import MAX_IN_FLIGHT, part_start, run_shards
 
 
 @flow(
     name="retry-rejected",
-    flow_run_name="retry {config}",
+    flow_run_name=named_by(load_recipe, "retry"),
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_IN_FLIGHT),  # type: ignore[arg-type]
     persist_result=False,
 )
@@ -44,7 +46,9 @@ def retry_rejected(
     recipe = relocated(load_recipe(config), output)
     wanted = known_reasons(reasons or ())
     dataset = open_dataset(Store(recipe.execution.output, recipe.execution.storage), recipe)
-    records = revisable(dataset, wanted)[:max_shards]
+    refused = quarantined_units(dataset.store).keys()
+    # What the gate has refused comes last: most likely it does so again.
+    records = sorted(revisable(dataset, wanted), key=lambda record: next_unit(record) in refused)[:max_shards]
     samples = sum(record.samples for record in records)
 
     def revise(lane: Lane, unit: Unit, observe: Observer) -> ShardResult:
@@ -60,4 +64,5 @@ def retry_rejected(
         units=units,
         start=part_start(dataset, units, samples),
         run_unit=revise,
+        expected_to_fail=refused & set(units),
     )

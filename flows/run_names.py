@@ -18,14 +18,20 @@ class Named(Protocol):
         ...
 
 
-def named_by(load: Callable[[str], Named]) -> Callable[[], str]:
-    """For `flow_run_name`: the name in the recipe that the parameter `config` names, or else that of the file."""
+def named_by(load: Callable[[str], Named], what: str = "") -> Callable[[], str]:
+    """For `flow_run_name`: the name in the recipe that the parameter `config` names, or else that of the file.
+
+    `what` is done comes first. A run that was given a name and work by another keeps that name.
+    """
 
     def run_name() -> str:
         config = str(flow_run.parameters["config"])
+        if flow_run.parameters.get("work") and (given := flow_run.get_name()):
+            return given
         try:
-            return load(config).name
+            name = load(config).name
         except BadInputError:
-            return Path(config).stem  # the flow itself says what is wrong
+            name = Path(config).stem  # the flow itself says what is wrong
+        return f"{what} {name}".strip()
 
     return run_name

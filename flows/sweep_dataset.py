@@ -20,6 +20,7 @@ from caprl_core.shards.dataset import open_dataset
 from caprl_core.storage.commit import list_units, read_commits
 from caprl_core.storage.publish import sweep
 from caprl_core.storage.store import Store
+from flows.run_names import named_by
 from tasks.retrying import RETRIES, backoff, worth_retrying
 
 
@@ -36,7 +37,7 @@ def _sweep(store: Store, dry_run: bool) -> list[str]:
     return sweep(store, read_commits(store, list_units(store)), dry_run=dry_run)
 
 
-@flow(name="sweep", flow_run_name="sweep {config}", persist_result=False)
+@flow(name="sweep", flow_run_name=named_by(load_recipe, "sweep"), persist_result=False)
 def sweep_dataset(config: str, output: str | None = None, dry_run: bool = False) -> dict[str, Any]:
     """Delete the attempts at committed, published shards; returns how many objects. `dry_run` only counts them.
 

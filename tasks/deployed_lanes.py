@@ -18,7 +18,7 @@ PAGE = 200
 
 _STATES = {
     StateType.SCHEDULED: LaneState.WAITING,
-    StateType.PENDING: LaneState.WAITING,
+    StateType.PENDING: LaneState.TAKEN,
     StateType.RUNNING: LaneState.RUNNING,
     StateType.PAUSED: LaneState.RUNNING,
     StateType.CANCELLING: LaneState.RUNNING,

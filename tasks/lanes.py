@@ -27,9 +27,11 @@ LAST_WORDS = 500
 
 
 class LaneState(Enum):
-    """How a lane stands. FAILED ended by itself and says so; CRASHED was ended, and nobody knows how far it was."""
+    """How a lane stands. TAKEN has a worker and has not begun; FAILED ended by itself and says so; CRASHED was ended,
+    and nobody knows how far it was."""
 
     WAITING = "waiting"
+    TAKEN = "taken"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"

@@ -82,7 +82,11 @@ class GrpoRecipe(Strict):
     )
     kl: float = Field(default=0.0, ge=0, description="Weight of the KL penalty towards the start (beta).")
     clip: float = Field(default=0.2, gt=0, description="Width of the clipped ratio; without effect at one update.")
-    updates: int = Field(default=1, ge=1, description="Passes over the captions of a step.")
+    # With more TRL 1.16 counts every pass as a step, tells the first one's figures again, and its checkpoints forget
+    # captions that are to be passed over once more.
+    updates: int = Field(
+        default=1, ge=1, le=1, description="Passes over the captions of a step; only 1, as TRL cannot resume more."
+    )
     mask_truncated: bool = Field(default=False, description="Leave captions cut at the limit out of the loss.")
 
 
@@ -165,7 +169,7 @@ class TrainingExecution(Strict):
     threads: int | None = Field(default=None, ge=1, description="CPU threads of a process; None leaves it to torch.")
     decode_workers: int = Field(default=2, ge=1, description="Processes that check the pictures once, at the start.")
     checkpoint_every: int = Field(default=50, ge=1, description="Steps between checkpoints; evaluations have one, too.")
-    checkpoints_kept: int = Field(default=3, ge=1, description="The latest ones; the best one is kept besides.")
+    checkpoints_kept: int = Field(default=3, ge=1, description="The latest ones; an earlier best one is kept besides.")
     storage: StorageExecution = Field(default_factory=StorageExecution)
 
 
@@ -179,7 +183,8 @@ class TrainingRecipe(Strict):
     grpo: GrpoRecipe = Field(default_factory=GrpoRecipe)
     optimiser: OptimiserRecipe = Field(default_factory=OptimiserRecipe)
     steps: int = Field(ge=1, description="Steps: rollouts, reward and update.")
-    seed: int = Field(default=0, ge=0, description="Of the pictures' order and of every rollout.")
+    # numpy takes 32 bits, and TRL adds the process's number.
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Of the pictures' order and of every rollout.")
     evaluation: EvaluationRecipe = Field(default_factory=EvaluationRecipe)
     collapse: CollapseRecipe = Field(default_factory=CollapseRecipe)
     execution: TrainingExecution = Field(json_schema_extra=EXECUTION)

@@ -56,8 +56,7 @@ class QuestionBank(Mapping[str, tuple[Question, ...]]):
 
     def add(self, key: str, image: str | None, questions: tuple[Question, ...]) -> None:
         """Questions about an image, to those it has already; one that it has is not added again."""
-        before = self._questions.get(key, ())
-        self._questions[key] = before + tuple(question for question in questions if question not in before)
+        self._questions[key] = tuple(dict.fromkeys((*self._questions.get(key, ()), *questions)))
         if image is not None:
             # Sources may use the same relative path for different images: such a path names none.
             self._keys[image] = key if self._keys.get(image, key) == key else None

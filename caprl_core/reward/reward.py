@@ -37,8 +37,8 @@ async def score_captions(
     with this engine only, spares those of earlier calls too.
 
     A request that stays without an answer is left out of the caption's mean; with fewer than `recipe.min_answered` of
-    its draws answered, a caption has no reward. Raises `EngineDeadError`, and `BadInputError` where the length term
-    lacks a caption's token count.
+    its draws answered, a caption has no reward. One whose token count the length term lacks has none either, and is not
+    asked about. Raises `EngineDeadError`.
     """
     cache = ReadingCache(recipe.execution.cache_entries) if cache is None else cache
     terms = [term_values(item.caption, item.tokens, recipe.terms) for item in captions]
@@ -111,9 +111,9 @@ class _Plans:
         self._reader = hashlib.blake2b(fingerprint(identity(recipe.reader)).encode(), digest_size=16)
 
     def plan(self, item: CaptionToScore) -> list[_Ask]:
-        """The draws of a caption; none where its image has no questions, or where it earns nothing whatever it says."""
+        """The draws of a caption; none where its image has no questions, or where what it earns is known before."""
         recipe = self._recipe
-        if item.truncated and recipe.terms.truncated == "nothing":
+        if _earns_nothing(item, recipe) or _lacks_tokens(item, recipe):
             return []
         questions = self._questions.get(item.key, ())
         if item.key not in self._ids:
@@ -164,8 +164,10 @@ def _record(ask: _Ask, reading: Reading | None) -> DrawRecord:
 
 def _score(item: CaptionToScore, draws: list[DrawRecord], values: dict[str, float], recipe: RewardRecipe) -> Score:
     terms = recipe.terms
-    if item.truncated and terms.truncated == "nothing":
+    if _earns_nothing(item, recipe):
         return Score(item.key, item.rollout, 0.0, None, (), values)
+    if _lacks_tokens(item, recipe):
+        return Score(item.key, item.rollout, None, None, (), values, "no_tokens")
     if not draws:
         return Score(item.key, item.rollout, None, None, (), values, "no_questions")
     outcomes = [draw.outcome for draw in draws]
@@ -176,3 +178,11 @@ def _score(item: CaptionToScore, draws: list[DrawRecord], values: dict[str, floa
         return Score(item.key, item.rollout, None, share, tuple(draws), values, "too_few_answers")
     reward = weighted_sum(mean_credit, values, terms)
     return Score(item.key, item.rollout, reward, share, tuple(draws), values)
+
+
+def _earns_nothing(item: CaptionToScore, recipe: RewardRecipe) -> bool:
+    return item.truncated and recipe.terms.truncated == "nothing"
+
+
+def _lacks_tokens(item: CaptionToScore, recipe: RewardRecipe) -> bool:
+    return item.tokens is None and recipe.terms.length is not None

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from caprl_core.reward.reading import Outcome
 
-NoReward = Literal["no_questions", "too_few_answers"]
-"""Why a caption has no reward: its image has no questions; too many of its requests failed."""
+NoReward = Literal["no_questions", "no_tokens", "too_few_answers"]
+"""Why a caption has no reward: its image has no questions; its number of tokens, which the length term needs, is not
+known; too many of its requests failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 
 from caprl_core.captioning.checks import leaks_prompt, visible_characters
-from caprl_core.errors import BadInputError
 from caprl_core.recipe.reward import LengthRecipe, TermsRecipe
 from caprl_core.reward.reading import Outcome
 
@@ -31,13 +30,8 @@ def credit(outcomes: Sequence[Outcome], *, wrong: float, abstained: float) -> fl
     return sum(answered) / len(answered) if answered else None
 
 
-def length_term(caption: str, tokens: int | None, recipe: LengthRecipe) -> float:
-    """0 to 1: 1 up to `full` tokens, linear to 0 at `none`; 0 for a caption without a visible character.
-
-    Raises `BadInputError` where the token count is not known.
-    """
-    if tokens is None:
-        raise BadInputError("terms.length: a caption came without its number of tokens")
+def length_term(caption: str, tokens: int, recipe: LengthRecipe) -> float:
+    """0 to 1: 1 up to `full` tokens, linear to 0 at `none`; 0 for a caption without a visible character."""
     if tokens <= 0 or visible_characters(caption) == 0:
         return 0.0
     return min(1.0, max(0.0, (recipe.none - tokens) / (recipe.none - recipe.full)))
@@ -50,9 +44,9 @@ def format_term(caption: str) -> float:
 
 
 def term_values(caption: str, tokens: int | None, recipe: TermsRecipe) -> dict[str, float]:
-    """The terms that are on, each 0 to 1, by name."""
+    """The terms that are on, each 0 to 1, by name; no length where the token count is not known (None)."""
     values = {}
-    if recipe.length is not None:
+    if recipe.length is not None and tokens is not None:
         values["length"] = length_term(caption, tokens, recipe.length)
     if recipe.format:
         values["format"] = format_term(caption)
@@ -60,6 +54,6 @@ def term_values(caption: str, tokens: int | None, recipe: TermsRecipe) -> dict[s
 
 
 def weighted_sum(mean_credit: float, values: Mapping[str, float], recipe: TermsRecipe) -> float:
-    """scale x credit + the weighted terms."""
+    """scale x credit + the weighted terms, all of which must have a value."""
     length = 0.0 if recipe.length is None else recipe.length.weight * values["length"]
     return recipe.scale * mean_credit + length + recipe.format * values.get("format", 0.0)

@@ -9,14 +9,14 @@ from caprl_core.shards.dataset import Dataset
 from caprl_core.shards.events import ShardEvent, ShardResult
 from caprl_core.shards.gate import quarantined_units
 from caprl_core.shards.progress import unfinished_units
-from caprl_core.storage.commit import read_commit
+from caprl_core.storage.commit import list_units, read_commit
 from caprl_core.storage.layout import ATTEMPTS, Unit, logged_samples, parse_unit
 
 
 class News(NamedTuple):
     """One look. `events` has a `sample` for each new one, `begun` every open unit for which an attempt since the
-    beginning has written something, those seen first before others; `heard` those an attempt has written for since the
-    last look, samples of which there are others too."""
+    beginning, or since it was `abandoned`, has written something, those seen first before others; `heard` those an
+    attempt has written for since the last look, samples of which there are others too."""
 
     events: list[ShardEvent]
     heard: set[Unit]
@@ -26,15 +26,17 @@ class News(NamedTuple):
 
 
 class BucketNews:
-    """Follows these units to their end. What earlier runs had logged counts as resumed, not as news."""
+    """Follows these units to their end. What earlier runs had logged counts as resumed, not as news; so does what they
+    had committed and not published."""
 
     def __init__(self, dataset: Dataset, units: Collection[Unit]) -> None:
         self._dataset = dataset
         self._open = set(units)
         self._verdicts = {unit: set(keys) for unit, keys in quarantined_units(dataset.store).items()}
+        self._committed = self._open & set(list_units(dataset.store))
         self._sizes = {unit: dataset.shard_samples(unit.shard) for unit in self._open}
         earlier = self._attempts()
-        self._earlier = earlier.keys()
+        self._earlier = set(earlier)
         self._before = self._logged(earlier)
         self._seen = dict(self._before)
         self._begun: dict[Unit, None] = {}
@@ -53,8 +55,10 @@ class BucketNews:
             events += self._samples(unit, logged.get(unit, 0), 0)
         finished = []
         for unit, record in records.items():
-            events += self._samples(unit, record.samples, record.rejected)
-            finished.append(ShardResult(unit, record, won=True, resumed=self._before.get(unit, 0)))
+            fresh = unit not in self._committed
+            if fresh:
+                events += self._samples(unit, record.samples, record.rejected)
+            finished.append(ShardResult(unit, record, won=fresh, resumed=self._before.get(unit, 0) if fresh else 0))
         refused = {}
         for unit, keys in verdicts.items():
             if unit in self._open and (new := sorted(set(keys) - self._verdicts.get(unit, set()))):
@@ -64,6 +68,12 @@ class BucketNews:
         heard = {key[0] for key, samples in attempts.items() if self._attempted.get(key) != samples}
         self._attempted = attempts
         return News(events, heard, finished, refused, tuple(unit for unit in self._begun if unit in self._open))
+
+    def abandoned(self, units: Collection[Unit]) -> None:
+        """Nobody is at work on these any more: they are not begun until an attempt that is not known yet writes."""
+        self._earlier |= {key for key in self._attempted if key[0] in units}
+        for unit in units:
+            self._begun.pop(unit, None)
 
     def _samples(self, unit: Unit, samples: int, rejected: int) -> list[ShardEvent]:
         seen = self._seen.get(unit, 0)

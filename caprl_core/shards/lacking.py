@@ -17,7 +17,8 @@ class Lacking(NamedTuple):
 
     missing:     without a commit, or committed and not fully published.
     quarantined: without a commit, and the gate has refused one.
-    rejected:    next revisions of shards that hold rejected samples.
+    rejected:    next revisions of shards that hold rejected samples; last those that the gate has refused before.
+    refused:     units of these that the gate has refused, revisions too: most likely it does so again.
     at_work:     units left alone, as an attempt's log has grown within the last two minutes.
     given_up:    shards whose rejected samples have had their revisions.
     samples:     of each unit; of a revision too all of its shard, those taken over included.
@@ -27,6 +28,7 @@ class Lacking(NamedTuple):
     missing: tuple[Unit, ...]
     quarantined: tuple[Unit, ...]
     rejected: tuple[Unit, ...]
+    refused: frozenset[Unit]
     at_work: tuple[Unit, ...]
     given_up: tuple[int, ...]
     samples: Mapping[Unit, int]
@@ -49,7 +51,8 @@ def lacking(dataset: Dataset, reasons: frozenset[str], max_revisions: int) -> La
     return Lacking(
         missing=tuple(unit for unit in free if unit not in held),
         quarantined=tuple(unit for unit in free if unit in held),
-        rejected=tuple(sorted(unit for unit in again if unit not in alive)),
+        rejected=tuple(sorted((unit for unit in again if unit not in alive), key=lambda unit: (unit in held, unit))),
+        refused=frozenset(held & {*unfinished, *again}),
         at_work=tuple(sorted(alive & {*unfinished, *again})),
         given_up=tuple(sorted(record.shard for record in records if record.revision >= max_revisions)),
         samples=samples,

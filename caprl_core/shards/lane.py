@@ -57,6 +57,8 @@ class Lane:
         self._closing = threading.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._dead = False
+        # Of the lane and not of an engine: what a dead one has worked was paid too.
+        self._meter = EngineMeter()
         self._in_vain = 0
         self._last_death = ""
         self._closed = False
@@ -181,7 +183,7 @@ class Lane:
             info=info,
             slots=PrioritySlots(engine.concurrency),
             ahead=PrioritySlots(max(8, engine.concurrency)),
-            meter=EngineMeter(),
+            meter=self._meter,
             reader=self._reader,
             decoder=self._decoder,
         )

@@ -29,11 +29,12 @@ class EngineMeter:
         finally:
             self._settle()
             self._inside[unit] -= 1
+            if not self._inside[unit]:
+                del self._inside[unit]
 
     def take(self, unit: Unit) -> float:
-        """Seconds a unit has used; forgets the unit."""
+        """Seconds a unit has used since this was asked last."""
         self._settle()
-        del self._inside[unit]
         return self._seconds.pop(unit, 0.0)
 
     def _settle(self) -> None:
@@ -41,6 +42,5 @@ class EngineMeter:
         total = self._inside.total()
         if total:
             for unit, count in self._inside.items():
-                if count:
-                    self._seconds[unit] += (now - self._since) * count / total
+                self._seconds[unit] += (now - self._since) * count / total
         self._since = now

@@ -3,22 +3,28 @@
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from caprl_core.recipe.models import CostExecution
 from caprl_core.shards.dataset import Dataset
 from caprl_core.shards.gate import quarantined_units
+from caprl_core.shards.suspects import has_ended
 from caprl_core.storage.commit import CommitRecord, latest_units, list_units, read_commits
-from caprl_core.storage.layout import ATTEMPTS, ROLES, SHARDS, Unit, logged_samples, parse_unit
+from caprl_core.storage.layout import ATTEMPTS, ROLES, SHARDS, Attempt, Unit, logged_samples, parse_unit
 
 RUNNING_WITHIN = dt.timedelta(minutes=2)
-"""An attempt whose log grew within this time counts as running; logs are flushed every few seconds."""
+"""An attempt whose log grew within this time counts as running, unless it says that it has ended; logs are flushed
+every few seconds."""
 RATE_COMMITS = 100
 """Newest commits the rate is taken over."""
+THREADS = 32
+"""Small objects read at once: what each young attempt says about itself."""
 
 
 class RunningAttempt(NamedTuple):
-    """An attempt that has not committed. `logged` counts its samples in the log; `alive` by the age of the newest."""
+    """An attempt that has not committed. `logged` counts its samples in the log; `alive` is told by the age of the
+    newest, and by what it says about itself."""
 
     unit: Unit
     attempt: str
@@ -127,21 +133,28 @@ def _running(dataset: Dataset, committed: set[Unit], now: dt.datetime) -> list[R
             continue
         before = newest.get((unit, parts[2]), (0, item.modified))
         newest[unit, parts[2]] = (max(before[0], logged_samples(item.key)), max(before[1], item.modified))
+    young = [Attempt(*key) for key, (_, modified) in newest.items() if now - modified < RUNNING_WITHIN]
+    with ThreadPoolExecutor(THREADS) as pool:
+        over = pool.map(lambda attempt: has_ended(dataset.store, attempt), young)
+        alive = {attempt for attempt, ended in zip(young, over, strict=True) if not ended}
     return [
-        RunningAttempt(unit, attempt, logged, now - modified < RUNNING_WITHIN)
-        for (unit, attempt), (logged, modified) in sorted(newest.items())
+        RunningAttempt(unit, attempt, logged, Attempt(unit, attempt) in alive)
+        for (unit, attempt), (logged, _) in sorted(newest.items())
     ]
 
 
 def _rate(records: list[CommitRecord]) -> float | None:
     """Samples/s over the newest commits: what they asked (not what they resumed) by the time they took.
 
-    Between two commits no more time counts than the later one's own attempt took: before that nothing ran. Revisions
-    ask a few samples of a shard only and are left out.
+    Between two commits no more time counts than the later one's own attempt took: before that nothing ran. Of the
+    dataset's first commit all of that counts, for every other the time since the one before it. Revisions ask a few
+    samples of a shard only and are left out.
     """
     first = (record for record in records if record.revision == 0)
-    ordered = sorted(first, key=lambda record: record.created)[-RATE_COMMITS:]
+    ordered = sorted(first, key=lambda record: record.created)[-RATE_COMMITS - 1 :]
     seconds, before = 0.0, None
+    if len(ordered) > RATE_COMMITS:
+        before = dt.datetime.fromisoformat(ordered.pop(0).created)
     for record in ordered:
         now = dt.datetime.fromisoformat(record.created)
         gap = record.usage.wall_s if before is None else (now - before).total_seconds()

@@ -44,7 +44,7 @@ from caprl_core.shards.suspects import Statement, Suspicion, groups, read_suspic
 from caprl_core.storage.commit import CommitRecord, CommittedObject, Usage, commit, read_commit
 from caprl_core.storage.free_space import disk_full
 from caprl_core.storage.layout import Attempt, Unit
-from caprl_core.storage.log import SampleLog, read_log
+from caprl_core.storage.log import SampleLog, read_logged
 from caprl_core.storage.publish import publish, sweep_unit
 
 logger = logging.getLogger(__name__)
@@ -110,6 +110,7 @@ class ShardRunner:
         self._results: dict[str, Result] = {}
         self._started = time.monotonic()
         self._resumed = 0
+        self._engine_s = 0.0
         self._unlogged = 0
         self._rejected = 0
         self._suspicion = Suspicion({}, {})
@@ -121,7 +122,11 @@ class ShardRunner:
         """
         try:
             return await self._work()
-        except OSError as error:
+        except BaseException as error:
+            # So that nobody takes it for one at work, and leaves its shard alone.
+            await asyncio.shield(self._statement.end())
+            if not isinstance(error, OSError):
+                raise
             scratch = self._recipe.execution.runner.spool_dir
             full = disk_full(error, Path(scratch or tempfile.gettempdir()))
             if full is None:
@@ -136,8 +141,9 @@ class ShardRunner:
         samples = await asyncio.to_thread(self._parts.dataset.plan.shard, self._unit.shard)
         ruling = await asyncio.to_thread(read_ruling, self._store, self._unit)
         self._results = dict(self._previous.kept)
-        logged = await asyncio.to_thread(read_log, self._store, self._unit, ruling.ignored)
-        resumed = {sample.key: logged[sample.key] for sample in samples if sample.key in logged}
+        logged = await asyncio.to_thread(read_logged, self._store, self._unit, ruling.ignored)
+        self._engine_s = logged.engine_s
+        resumed = {sample.key: logged.results[sample.key] for sample in samples if sample.key in logged.results}
         self._results |= resumed
         self._resumed = len(resumed)
         self._rejected = sum(result.rejected for result in self._results.values())
@@ -283,7 +289,9 @@ class ShardRunner:
         if not self._unlogged:
             # The last sample of a shard would wait up to flush_s for company that cannot come.
             self._log.hurry()
-        await self._log.append(result)
+        engine_s = self._parts.meter.take(self._unit)
+        self._engine_s += engine_s
+        await self._log.append(result, engine_s)
         self._results[result.key] = result
         self._rejected += result.rejected
         self._step("sample")
@@ -366,7 +374,7 @@ class ShardRunner:
             usage=Usage(
                 prompt_tokens=sum(result.ledger["prompt_tokens"] for result in fresh),
                 completion_tokens=sum(result.ledger["completion_tokens"] for result in fresh),
-                engine_s=round(self._parts.meter.take(self._unit), 3),
+                engine_s=round(self._engine_s + self._parts.meter.take(self._unit), 3),
                 wall_s=round(time.monotonic() - self._started, 3),
                 resumed=self._resumed,
             ),

@@ -70,9 +70,11 @@ class Statement:
         self._store = store
         self._attempt = attempt
         self._state = AttemptState(reach=reach)
+        self._made = False
 
     async def make(self) -> None:
         """Before anything is asked."""
+        self._made = True
         await asyncio.to_thread(self._store.put, self._attempt.state_key, self._state.model_dump_json().encode())
 
     async def name(self, keys: tuple[str, ...] | None) -> None:
@@ -80,11 +82,19 @@ class Statement:
         self._state = self._state.model_copy(update={"named": keys})
         await self.make()
 
-    async def end(self, died_with: Sequence[str]) -> None:
-        """The last words; they may fail, as the store may be why the attempt ends."""
+    async def end(self, died_with: Sequence[str] = ()) -> None:
+        """The last words, once, of an attempt that has asked; they may fail, as the store may be why it ends."""
+        if self._state.ended or not self._made:
+            return
         self._state = self._state.model_copy(update={"ended": True, "died_with": tuple(died_with)})
         with contextlib.suppress(StoreError):
             await self.make()
+
+
+def has_ended(store: Store, attempt: Attempt) -> bool:
+    """Whether an attempt has said that it failed or was stopped."""
+    state = _read_state(store, attempt.state_key)
+    return state is not None and state.ended
 
 
 def read_suspicion(

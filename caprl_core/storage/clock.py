@@ -33,10 +33,15 @@ class StoreClock:
                 try:
                     self._seen = (self._look(), time.monotonic())
                 except (OSError, httpx.HTTPError, ValueError, TypeError, KeyError) as error:
-                    logger.info("the store does not tell the time, so this machine does: %r", error)
-                    self._seen = (dt.datetime.now(dt.UTC), time.monotonic())
-            told, at = self._seen
-            return told + dt.timedelta(seconds=time.monotonic() - at)
+                    logger.info("the store does not tell the time now, so this machine does: %r", error)
+                    # From what the store told last, if it ever did: that this machine's clock is right is not known.
+                    known = dt.datetime.now(dt.UTC) if self._seen is None else _progressed(*self._seen)
+                    self._seen = (known, time.monotonic())
+            return _progressed(*self._seen)
+
+
+def _progressed(told: dt.datetime, at: float) -> dt.datetime:
+    return told + dt.timedelta(seconds=time.monotonic() - at)
 
 
 def server_time(page: str) -> dt.datetime:

@@ -37,7 +37,10 @@ class Usage(BaseModel):
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    engine_s: float = Field(default=0.0, description="Seconds of one lane's engine, shared among overlapping shards.")
+    engine_s: float = Field(
+        default=0.0,
+        description="Seconds of engines, shared among overlapping shards; of all attempts, as far as they logged.",
+    )
     wall_s: float = Field(default=0.0, description="Seconds from the attempt's start to its commit.")
     resumed: int = Field(default=0, description="Samples taken from the logs of earlier attempts.")
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 import orjson
 
@@ -44,11 +45,16 @@ class SampleLog:
         self._writing = asyncio.Lock()
         self._flusher: asyncio.Task[None] | None = None
 
-    async def append(self, result: Result) -> None:
-        """Add a result and wait until the object store has it. Raises `StoreError` if the store refused it."""
+    async def append(self, result: Result, engine_s: float = 0.0) -> None:
+        """Add a result and wait until the object store has it. Raises `StoreError` if the store refused it.
+
+        `engine_s` are seconds of the engine that the unit has used since its last result: what is not asked again is
+        not paid again, and yet has been paid.
+        """
         if self._failure is not None:
             raise self._failure
-        self._lines.append(encode_line({"key": result.key, "ledger": result.ledger, "row": result.row}))
+        line = {"key": result.key, "ledger": result.ledger, "row": result.row, "engine_s": round(engine_s, 6)}
+        self._lines.append(encode_line(line))
         if self._durable is None:
             self._durable = asyncio.get_running_loop().create_future()
         if self._flusher is None:
@@ -117,13 +123,26 @@ def _fail(waited_for: asyncio.Future[None] | None, error: Exception) -> None:
         waited_for.exception()  # every waiter may already be cancelled: mark it as seen
 
 
+class Logged(NamedTuple):
+    """What the attempts at a unit have logged: results by key, and the seconds of engines that went into them."""
+
+    results: dict[str, Result]
+    engine_s: float
+
+
 def read_log(store: Store, unit: Unit, ignored: Collection[str] = ()) -> dict[str, Result]:
+    """The results of `read_logged`."""
+    return read_logged(store, unit, ignored).results
+
+
+def read_logged(store: Store, unit: Unit, ignored: Collection[str] = ()) -> Logged:
     """Every sample in the logs of all attempts at a unit, by key; of several results for a key the oldest is taken.
 
     `ignored` names attempts whose log does not count (an operator had their shard redone). A segment that cannot be
     read costs a warning: its samples are simply asked again.
     """
     results: dict[str, Result] = {}
+    engine_s = 0.0
     segments = sorted(item.key for item in store.list(unit.attempts_prefix) if "/log/" in item.key)
     for key in segments:
         if key.split("/")[2] in ignored:
@@ -136,8 +155,9 @@ def read_log(store: Store, unit: Unit, ignored: Collection[str] = ()) -> dict[st
             try:
                 entry = orjson.loads(line)
                 result = Result(entry["key"], entry["ledger"]["index"], entry["ledger"], entry["row"])
-            except (orjson.JSONDecodeError, KeyError, TypeError):
+                engine_s += float(entry.get("engine_s", 0.0))
+            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
                 logger.warning("%s/%s line %d cannot be read; its sample is asked again", store.uri, key, number)
                 continue
             results.setdefault(result.key, result)
-    return results
+    return Logged(results, engine_s)

@@ -30,6 +30,10 @@ from caprl_core.storage.free_space import disk_full
 MULTIPART_ABOVE = 64 * 2**20
 """Bytes; smaller objects go up in a single request, larger ones in parts of 16 MiB (S3 allows 10,000 parts: 160 GB)."""
 PART = 16 * 2**20
+BUSY = frozenset({"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"})
+"""Error codes of requests that will be answered later, whatever status they come with: S3's RequestTimeout is a 400."""
+BUSY_STATUS = frozenset({408, 429})
+"""Request Timeout and Too Many Requests."""
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"})
 """Error codes of S3, its session tokens and its imitators for credentials that were good once."""
 COPY_IN_ONE = 5 * 2**30
@@ -217,8 +221,9 @@ class Store:
                 raise StoreError(f"{text} - this machine's clock is wrong by more than 15 minutes: set it") from error
             if code in EXPIRED:
                 raise StoreAwayError(f"cannot {action} {where}: {self._expired(code)}") from error
-            # A 4xx says what is wrong with the request; all else, that the store is not there or not well.
-            raise (StoreError if 400 <= status < 500 else StoreAwayError)(text) from error
+            # Most 4xx say what is wrong with the request; all else, that the store is not there or not well.
+            refused = 400 <= status < 500 and status not in BUSY_STATUS and code not in BUSY
+            raise (StoreError if refused else StoreAwayError)(text) from error
 
     def _explained(self, error: Exception, action: str, key: str) -> Exception:
         """Replies to HEAD have no body, hence no code; for one that was refused another request asks why."""

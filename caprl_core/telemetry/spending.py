@@ -24,9 +24,15 @@ class Spending:
         self._cost = cost
         self._hours = start.gpu_hours
         self._samples = start.done if start.gpu_hours else 0
+        self._paid_before = start.counted
 
     def add(self, result: ShardResult) -> None:
-        """A unit is committed; one that another attempt committed was paid for elsewhere, but its samples are done."""
+        """A unit is committed; one that another attempt committed was paid for elsewhere, but its samples are done.
+
+        One that was only published now is among what the run began with.
+        """
+        if result.unit in self._paid_before:
+            return
         self._hours += result.record.usage.engine_s * self._cost.gpus / 3600
         self._samples += result.record.samples
 

@@ -6,8 +6,6 @@ from typing import Any
 from caprl_core.recipe.training import TrainingRecipe
 
 CHECKPOINTS = "checkpoints"
-HELD_OUT_METRIC = "held_out_reward"
-"""By which the best checkpoint is told."""
 
 
 def training_arguments(recipe: TrainingRecipe, work: Path, *, resumes: bool) -> Any:
@@ -33,11 +31,10 @@ def training_arguments(recipe: TrainingRecipe, work: Path, *, resumes: bool) -> 
         dataloader_pin_memory=gpu,
         model_init_kwargs=None if recipe.policy.model.revision is None else {"revision": recipe.policy.model.revision},
         trust_remote_code=execution.trust_remote_code,
-        # Batches. One step is one generation batch and one update of the weights (times `updates`).
+        # Batches. One step is one generation batch and one update of the weights.
         per_device_train_batch_size=execution.micro_batch,
         gradient_accumulation_steps=accumulated,
         steps_per_generation=accumulated,
-        num_iterations=grpo.updates,
         max_steps=recipe.steps,
         # Rollouts.
         num_generations=grpo.rollouts,
@@ -71,9 +68,7 @@ def training_arguments(recipe: TrainingRecipe, work: Path, *, resumes: bool) -> 
         num_generations_eval=1,
         save_strategy="steps",
         save_steps=execution.checkpoint_every,
-        save_total_limit=execution.checkpoints_kept,
-        metric_for_best_model=HELD_OUT_METRIC,
-        greater_is_better=True,
+        save_total_limit=None,  # it would count the best one in; `remove_old` deletes them
     )
 
 

@@ -43,14 +43,25 @@ def step_of(checkpoint: Path) -> int:
 
 
 def remove_half_written(folder: Path) -> list[int]:
-    """Delete what a kill left of checkpoints that were being written; returns their steps.
-
-    The trainer counts folders when it deletes old checkpoints: a half-written one would take the place of a whole one.
-    """
+    """Delete what a kill left of checkpoints that were being written, or deleted; returns their steps."""
     left = [(step, path) for step, path in sorted(_named(folder)) if not is_whole(path)]
     for _, path in left:
         shutil.rmtree(path)
     return [step for step, _ in left]
+
+
+def kept_steps(steps: Collection[int], evaluations: Iterable[Mapping[str, Any]], count: int) -> set[int]:
+    """Of the steps the latest `count`, and the best one as well where it is an earlier one; see `best_step`."""
+    best = best_step(evaluations, steps)
+    return {*sorted(steps)[-count:], *(() if best is None else (best,))}
+
+
+def remove_old(folder: Path, evaluations: Iterable[Mapping[str, Any]], count: int) -> None:
+    """Delete the whole checkpoints in `folder` that are not to be kept; see `kept_steps`."""
+    whole = whole_checkpoints(folder)
+    for step in whole.keys() - kept_steps(whole, evaluations, count):
+        (whole[step] / WHOLE).unlink()  # first, so that a kill leaves none that only looks whole
+        shutil.rmtree(whole[step])
 
 
 def best_step(evaluations: Iterable[Mapping[str, Any]], steps: Collection[int]) -> int | None:

@@ -13,6 +13,14 @@ _NEEDED: Final = ("loss", "reward", "grad_norm")
 """A reward may be missing for a step, when the reader answers nothing; for a whole window the run is blind."""
 
 
+def weights_lost(figures: Mapping[str, Any]) -> str | None:
+    """The figure of a step that says its weights are no numbers any more; None if none does."""
+    return next(
+        (name for name in _BROKEN_AT_ONCE if isinstance(figures.get(name), float) and _number(figures, name) is None),
+        None,
+    )
+
+
 class CollapseWatch:
     """Told every line of `metrics.jsonl` in order, it says when to stop. Told the old lines again, it is what it was.
 
@@ -30,12 +38,10 @@ class CollapseWatch:
         self._latest.append(line)
         if len(self._beginning) < self._recipe.window:
             self._beginning.append(line)
-        broken = [name for name in _BROKEN_AT_ONCE if isinstance(line.get(name), float) and _number(line, name) is None]
-        if broken:
+        if (broken := weights_lost(line)) is not None:
             return (
-                f"{broken[0]} was {line[broken[0]]} at step {line.get('step')}: the weights are lost from there on. "
-                "Go back to a checkpoint before it; lower optimiser.learning_rate or optimiser.max_grad_norm, or take "
-                "execution.precision: float32."
+                f"{broken} was {line[broken]} at step {line.get('step')}: the weights are lost from there on, and not "
+                "kept. Lower optimiser.learning_rate or optimiser.max_grad_norm, or take execution.precision: float32."
             )
         if len(self._latest) < self._recipe.window:
             return None
@@ -48,7 +54,7 @@ class CollapseWatch:
                     "The reader answered too few questions: see `failed` and `no_reward` in metrics.jsonl, its "
                     "engine (reward.execution.engine), and reward.min_answered."
                     if name == "reward"
-                    else "It was not a number: go back to a checkpoint before, and lower optimiser.learning_rate."
+                    else "It was not a number: lower optimiser.learning_rate."
                 )
         return None
 

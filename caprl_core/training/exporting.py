@@ -9,7 +9,7 @@ from caprl_core.errors import BadInputError, CaprlError
 from caprl_core.recipe.training import TrainingRecipe
 from caprl_core.training.captioner_card import CURVE, captioner_card
 from caprl_core.training.captioner_curve import captioner_curve
-from caprl_core.training.checkpoints import is_whole, step_of
+from caprl_core.training.checkpoints import is_whole, step_of, whole_checkpoints
 from caprl_core.training.page.run_files import read_run
 from caprl_core.training.policy import load_policy, policy_source
 
@@ -63,10 +63,13 @@ def export_captioner(recipe: TrainingRecipe, checkpoint: Path, run: Path) -> Pat
     dtype = _dtype(recipe, start)
     model.to(getattr(torch, dtype))
     if lost := [name for name, weights in model.named_parameters() if not torch.isfinite(weights).all()]:
-        raise CaprlError(
-            f"{checkpoint}: {len(lost)} weights hold numbers that are none, such as {lost[0]}; delete this checkpoint, "
-            "and the one before it is exported"
+        others = whole_checkpoints(checkpoint.parent).keys() - {step_of(checkpoint)}
+        remedy = (
+            "delete this checkpoint, and another one is exported"
+            if others
+            else "there is no other one, so train with a lower optimiser.learning_rate, in another execution.output"
         )
+        raise CaprlError(f"{checkpoint}: {len(lost)} weights hold numbers that are none, such as {lost[0]}; {remedy}")
     model.save_pretrained(partial, max_shard_size=_SHARD)
     for file in partial.glob("*.safetensors"):
         file.chmod(0o644)  # safetensors writes it for its owner alone

@@ -74,6 +74,8 @@ def training_command(recipe: TrainingRecipe, file: Path) -> list[str]:
     settings = _accelerate_settings(recipe)
     if execution.accelerate_config is not None and settings.get("distributed_type") != "MULTI_CPU":
         words = ["--config_file", execution.accelerate_config, "--num_processes", str(execution.processes)]
+        # Otherwise the file's own mixed_precision would overrule the recipe.
+        words += ["--mixed_precision", "bf16" if execution.precision == "bfloat16" else "no"]
         words += [word for option, value in _machine(settings).items() for word in (f"--{option}", str(value))]
         return [sys.executable, "-m", ACCELERATE, *words, *training]
     if execution.processes > 1:

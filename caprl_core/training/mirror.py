@@ -14,7 +14,14 @@ from caprl_core.recipe.identity import differences, identity
 from caprl_core.recipe.training import TrainingRecipe
 from caprl_core.storage.store import ObjectInfo, Store
 from caprl_core.training.arguments import CHECKPOINTS
-from caprl_core.training.checkpoints import best_step, is_whole, newest_checkpoint, step_of, whole_checkpoints
+from caprl_core.training.checkpoints import (
+    best_step,
+    is_whole,
+    kept_steps,
+    newest_checkpoint,
+    step_of,
+    whole_checkpoints,
+)
 from caprl_core.training.curve import HELD_OUT, METRICS, read_lines
 from caprl_core.training.mirrored_folder import (
     MANIFEST,
@@ -139,10 +146,8 @@ class Mirror:
                 remove_folder(self._store, listed)
 
     def _kept(self, steps: Collection[int]) -> set[int]:
-        """Of the steps the latest, as many as the recipe says, and the best."""
-        best = best_step(read_lines(self._work / HELD_OUT), steps)
-        latest = sorted(steps)[-self._recipe.execution.checkpoints_kept :]
-        return {*latest, *(() if best is None else (best,))}
+        """As in the work folder: the latest, as many as the recipe says, and the best."""
+        return kept_steps(steps, read_lines(self._work / HELD_OUT), self._recipe.execution.checkpoints_kept)
 
     # What is there.
 

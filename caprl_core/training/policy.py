@@ -25,6 +25,23 @@ def policy_source(recipe: TrainingRecipe) -> str:
     return recipe.execution.model_path or recipe.policy.model.name
 
 
+def refuse_empty_reference(recipe: TrainingRecipe) -> None:
+    """To be called once the processes know each other, before anything is loaded.
+
+    Raises `BadInputError` where the reference of the KL penalty would be made of zeros: where FSDP has only the first
+    process read weights, it tells the others the policy's, but TRL 1.16 shards the reference as each process has it.
+    With adapters there is no reference of its own: they are switched off.
+    """
+    from transformers.integrations.fsdp import is_fsdp_enabled  # noqa: PLC0415 - seconds to import
+
+    if recipe.grpo.kl > 0 and recipe.policy.lora is None and is_fsdp_enabled():
+        raise BadInputError(
+            f"grpo.kl is {recipe.grpo.kl:g}, and FSDP is told that one process alone reads the weights: the reference "
+            "of the KL penalty would be made of zeros. Set fsdp_cpu_ram_efficient_loading: false in "
+            "execution.accelerate_config (FSDP_CPU_RAM_EFFICIENT_LOADING=false), or train adapters (policy.lora)"
+        )
+
+
 def load_policy(recipe: TrainingRecipe, checkpoint: Path | None) -> Policy:
     """The policy to train on from `checkpoint`, or from its start.
 

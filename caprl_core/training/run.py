@@ -15,6 +15,7 @@ from caprl_core.training.checkpoints import (
     best_step,
     newest_checkpoint,
     remove_half_written,
+    remove_old,
     step_of,
     whole_checkpoints,
 )
@@ -22,7 +23,7 @@ from caprl_core.training.collapse import CollapseWatch
 from caprl_core.training.curve import HELD_OUT, METRICS, cut_after, read_lines
 from caprl_core.training.exporting import export_captioner
 from caprl_core.training.mirror import Mirror
-from caprl_core.training.policy import load_policy
+from caprl_core.training.policy import load_policy, refuse_empty_reference
 from caprl_core.training.questions import TaughtSet, taught_sets
 from caprl_core.training.record import Stop, begin_record, stopped_reason, write_stopped, write_watched
 from caprl_core.training.rewarding import CaptionReward, Reader
@@ -56,6 +57,7 @@ def train(recipe: TrainingRecipe, tell: Tell) -> bool:
             f"execution.processes is {recipe.execution.processes}, and {state.num_processes} were started: a step "
             "would have another number of captions. Check execution.accelerate_config, or what launched this"
         )
+    refuse_empty_reference(recipe)
     work = Path(recipe.execution.work or recipe.execution.output)
     mirror = Mirror(recipe, work) if recipe.execution.work not in (None, recipe.execution.output) else None
     run = _Run(recipe, work, mirror, tell)
@@ -63,18 +65,26 @@ def train(recipe: TrainingRecipe, tell: Tell) -> bool:
         if mirror is not None and state.is_main_process:
             mirror.restore()
         sets = taught_sets(recipe, work / "sets")
+    if (pictures := len(sets[0].questions)) < recipe.grpo.groups:
+        raise BadInputError(
+            f"{recipe.questions.train}: {pictures} pictures to train on, and a step takes grpo.groups = "
+            f"{recipe.grpo.groups} different ones: lower grpo.groups, or give more pictures"
+        )
     checkpoint = newest_checkpoint(work / CHECKPOINTS)
     step = 0 if checkpoint is None else step_of(checkpoint)
+    # An earlier attempt that collapsed is not taken up to collapse again, as long as it has something to export.
+    over = step >= recipe.steps or (checkpoint is not None and stopped_reason(work) == "collapse")
     if state.is_main_process:
         begin_record(recipe, work, *sets, state.num_processes)
         remove_half_written(work / CHECKPOINTS)
         write_watched(recipe, work, sets[1])
-        for name in (METRICS, HELD_OUT):
-            cut_after(work / name, -1 if checkpoint is None else step)
+        if not over:
+            for name in (METRICS, HELD_OUT):
+                cut_after(work / name, -1 if checkpoint is None else step)
         tell({"event": "begin", "step": step, "steps": recipe.steps, "resumed": step > 0, "run": str(work)})
     state.wait_for_everyone()
     stopped: Stop | None = None
-    if step < recipe.steps and not _collapsed_before(work):
+    if not over:
         step, stopped = _trained(run, sets, checkpoint, flag)
         if state.is_main_process:
             write_stopped(work, step, stopped)
@@ -84,7 +94,7 @@ def train(recipe: TrainingRecipe, tell: Tell) -> bool:
                 mirror.push_records()
     ended = stopped is None or stopped.reason != "signal"
     if ended and state.is_main_process:
-        _finish(run)
+        _finish(run, stopped)
     state.wait_for_everyone()
     return ended
 
@@ -139,6 +149,7 @@ def _trained(
         collapse.add(line)
 
     def saved(made: Path) -> None:
+        remove_old(work / CHECKPOINTS, read_lines(work / HELD_OUT), recipe.execution.checkpoints_kept)
         tell({"event": "saved", "step": step_of(made), "checkpoint": str(made)})
         if mirror is not None:
             mirror.push_checkpoint(made)
@@ -171,10 +182,13 @@ async def _scores(
     return await reader.score_held_out(asked, questions)
 
 
-def _finish(run: _Run) -> None:
-    """Export the captioner, and mirror what is left."""
+def _finish(run: _Run, stopped: Stop | None) -> None:
+    """Export the captioner, and mirror what is left. Raises `BadInputError` where there is no checkpoint."""
     recipe, work, mirror, tell = run
     chosen = _chosen(recipe, work)
+    if chosen is None:
+        why = "" if stopped is None else f": {stopped.detail}"
+        raise BadInputError(f"{work / CHECKPOINTS}: no whole checkpoint, so there is nothing to export{why}")
     folder = export_captioner(recipe, chosen, work)
     tell({"event": "exported", "folder": str(folder), "step": step_of(chosen)})
     if mirror is not None:
@@ -194,18 +208,11 @@ def _finish(run: _Run) -> None:
     )
 
 
-def _collapsed_before(work: Path) -> bool:
-    """An earlier attempt ended because the captioner had collapsed: going on would only do it again."""
-    return stopped_reason(work) == "collapse"
-
-
-def _chosen(recipe: TrainingRecipe, work: Path) -> Path:
-    """The checkpoint to export: of the best evaluation, or the last one."""
+def _chosen(recipe: TrainingRecipe, work: Path) -> Path | None:
+    """The checkpoint to export: of the best evaluation, or the last one; None if there is none."""
     folder = work / CHECKPOINTS
     last = newest_checkpoint(folder)
-    if last is None:
-        raise BadInputError(f"{folder}: no whole checkpoint to export")
-    if recipe.evaluation.export == "last":
+    if last is None or recipe.evaluation.export == "last":
         return last
     best = best_step(read_lines(work / HELD_OUT), whole_checkpoints(folder))
     return last if best is None else folder / f"checkpoint-{best}"

@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 
 from caprl_core.recipe.training import TrainingRecipe
 from caprl_core.training.arguments import CHECKPOINTS
+from caprl_core.training.collapse import weights_lost
 from caprl_core.training.record import Stop
 from caprl_core.training.recorder import Recorder
 
@@ -68,12 +69,19 @@ class RunWatch(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         state.compute_steps(args, state.max_steps)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """A step has been logged."""
-        if self._recorder is None or logs is None:
+        """A step has been logged. Lost weights end the run here, before they are looked at or saved.
+
+        Every process sees that for itself: the loss and the norm it is told are those of all of them.
+        """
+        if logs is None:
             return
-        line = self._recorder.logged(state.global_step, logs)
+        line = None if self._recorder is None else self._recorder.logged(state.global_step, logs)
         if line is not None:
             self._detail = self._collapsed(line)
+        if weights_lost(logs) is not None:
+            self.stopped = self._collapse()
+            control.should_training_stop = True
+            control.should_save = control.should_evaluate = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Decide what follows the step: evaluations have a checkpoint, and the last step has both.
@@ -83,7 +91,7 @@ class RunWatch(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         signalled, collapsed = self._together(self._flag.name is not None, self._detail is not None)
         last = state.global_step >= state.max_steps
         if collapsed and not last:
-            self.stopped = Stop("collapse", self._detail or "told by the main process")
+            self.stopped = self._collapse()
         if signalled and not last:
             self.stopped = Stop("signal", self._flag.name or "a signal to another process")
         if self.stopped is not None:
@@ -97,6 +105,9 @@ class RunWatch(TrainerCallback):  # type: ignore[misc]  # transformers is untype
         """A checkpoint has been written."""
         if self._recorder is not None:
             self._saved(Path(args.output_dir).parent / CHECKPOINTS / f"checkpoint-{state.global_step}")
+
+    def _collapse(self) -> Stop:
+        return Stop("collapse", self._detail or "told by the main process")
 
     def _together(self, *mine: bool) -> tuple[bool, ...]:
         """Whether each holds in any process."""

@@ -4,15 +4,17 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from accelerate.utils import gather_object
 from trl import GRPOTrainer
 
 from caprl_core.engines.protocol import Sampling
 from caprl_core.engines.seeded_sampling import SeededSampling
 from caprl_core.recipe.training import TrainingRecipe
-from caprl_core.training.arguments import HELD_OUT_METRIC
+from caprl_core.training.checkpoints import step_of
 from caprl_core.training.rewarding import CaptionReward
 from caprl_core.training.rollouts import Rollout
 
@@ -50,6 +52,7 @@ class CaptionTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is untyped for u
         self._collected: list[Rollout] = []
         self._spent = {"rollout_s": 0.0, "reader_s": 0.0, "prepare_s": 0.0, "step_s": 0.0}
         self._reward = reward
+        self._done = 0
         super().__init__(reward_funcs=[self._reward], **settings)
         self._reward.end_tokens = frozenset(self.eos_token_ids)
 
@@ -124,15 +127,12 @@ class CaptionTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is untyped for u
     # Evaluation.
 
     def evaluate(self, *arguments: Any, **keywords: Any) -> dict[str, float]:
-        """Greedy captions of all held-out pictures; their mean reward is what tells the best checkpoint."""
-        training, self._collected = self._collected, []
+        """Greedy captions of all held-out pictures."""
         spent = dict(self._spent)
         metrics = dict(super().evaluate(*arguments, **keywords))
         # With several processes the last batch is filled up with pictures of the first.
         once = list({one.key: one for one in self._collected}.values())
-        self._collected, self._spent = training, spent
-        rewards = [one.score.reward for one in once if one.score.reward is not None]
-        metrics[f"eval_{HELD_OUT_METRIC}"] = sum(rewards) / len(rewards) if rewards else float("nan")
+        self._collected, self._spent = [], spent
         if self.accelerator.is_main_process:
             self._seen(StepRollouts(self.state.global_step, True, once, None))
         self.accelerator.wait_for_everyone()
@@ -166,6 +166,21 @@ class CaptionTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is untyped for u
         return loss
 
     # Resuming.
+
+    def train(self, resume_from_checkpoint: str | None = None, **keywords: Any) -> Any:
+        """As usual; `resume_from_checkpoint` is a checkpoint's folder, or None to begin."""
+        self._done = 0 if resume_from_checkpoint is None else step_of(Path(resume_from_checkpoint))
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **keywords)
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        """TRL's sampler, which draws a new order each time the pictures are through, as far on as the run is.
+
+        Transformers skips what was done of the pass it resumes in, but takes that for the sampler's first one.
+        """
+        sampler = super()._get_train_sampler(dataset)
+        for _ in range(self._done // (sampler.num_samples // sampler.batch_size)):
+            torch.randperm(sampler.num_samples, generator=sampler.generator)  # as `RepeatSampler.__iter__` draws it
+        return sampler
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Adapters are loaded as usual; whole weights were loaded, and checked, before the trainer was made."""

@@ -24,7 +24,7 @@ from caprl_core.storage.commit import list_units
 from caprl_core.storage.layout import ATTEMPTS
 from caprl_core.storage.store import Store
 from caprl_core.world.stub_server import StubBehaviour, StubServer
-from flows import lanes_run
+from flows import lane_signs, lanes_run
 from flows.caption_dataset import caption_dataset
 from flows.caption_shards import caption_shards
 from flows.sweep_dataset import sweep_dataset
@@ -254,14 +254,14 @@ def test_the_shards_of_a_lane_that_falls_silent_go_to_another(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "fake0,fake1")
     monkeypatch.setattr(lanes, "STOP_S", 2.0)  # frozen, it does not hear SIGTERM either
-    monkeypatch.setattr(lanes_run, "SILENT_BEYOND_S", -1e6)
+    monkeypatch.setattr(lane_signs, "SILENT_BEYOND_S", -1e6)
     stub.behaviour = StubBehaviour(median_s=0.2, sigma=0.2)
     frozen: list[int] = []
 
     def freeze_one(alive: dict[int, str]) -> None:
         if frozen:
             # Short only while the frozen one lives: others take long to start on a busy machine.
-            monkeypatch.setattr(lanes_run, "SILENT_S", 6.0 if frozen[0] in alive else 900.0)
+            monkeypatch.setattr(lane_signs, "SILENT_S", 6.0 if frozen[0] in alive else 900.0)
         elif stub.replies > 5:
             for pid, device in alive.items():
                 if device == "fake0":
@@ -290,7 +290,7 @@ def test_a_quarantined_shard_is_told_and_not_tried_again(
 
 def test_lanes_that_all_fail_end_the_run(config: str, stub: StubServer) -> None:
     stub.behaviour = StubBehaviour(model="another")
-    with pytest.raises(IncompleteError, match="6 lanes in a row ended without a shard"):
+    with pytest.raises(IncompleteError, match="6 lanes in a row ended without a sample"):
         caption_dataset(config, max_shards=1, lanes=1)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from jsonschema import Draft7Validator
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, StateType
@@ -19,6 +20,7 @@ from caprl_core.shards.progress import progress
 from caprl_core.shards.verify import verify
 from caprl_core.storage.store import Store
 from caprl_core.world.stub_server import StubBehaviour, StubServer
+from flows.embedded import DEFAULTS
 from support.prefect_commands import OF_A_WORKER, start_worker
 from support.prefect_server import Server, own_server
 
@@ -81,6 +83,14 @@ def test_every_flow_of_this_repository_is_deployed() -> None:
     deployed = {item["entrypoint"] for item in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
     flows = {path for path in (ROOT / "flows").glob("*.py") if "\n@flow(" in path.read_text()}
     assert {entrypoint.partition(":")[0] for entrypoint in deployed} == {f"flows/{path.name}" for path in flows}
+
+
+def test_runs_started_by_hand_send_heartbeats_as_often_as_deployed_ones() -> None:
+    """On a server with the automation of docs/silent-runs.yaml they would be called crashed otherwise."""
+    name = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+    deployed = yaml.safe_load((ROOT / "prefect.yaml").read_text())["definitions"]["environment"][name]
+    assert DEFAULTS[name] == deployed == "30"
+    assert yaml.safe_load((ROOT / "docs" / "silent-runs.yaml").read_text())["trigger"]["within"] == 3 * int(deployed)
 
 
 def test_the_server_takes_the_automation_and_the_kubernetes_template(box: Server) -> None:
@@ -233,6 +243,8 @@ def test_a_dataset_goes_through_real_workers_while_one_joins_late_and_one_lane_i
     assert set(ends(box, "caption-dataset", before).values()) == {StateType.COMPLETED}, workers.words()
     lanes = ends(box, "caption-shards", before)
     assert 3 <= len(lanes) < 6, "a lane for each shard"
+    names = {run.name for run in runs(box, "caption-shards") if run.id not in before}
+    assert names == {f"drawn lane {number}" for number in range(1, len(lanes) + 1)}
     assert lanes.pop(killed) == StateType.CRASHED
     assert set(lanes.values()) == {StateType.COMPLETED}
     recipe = load_recipe(config)

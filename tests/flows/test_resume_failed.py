@@ -1,6 +1,7 @@
 """`resume-failed`: what is missing, quarantined or rejected is found in the bucket alone, and only that is run."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from caprl_core.errors import ShardQuarantinedError
 from caprl_core.recipe.load import load_recipe
 from caprl_core.shards.dataset import open_dataset
+from caprl_core.shards.gate import quarantined_units
 from caprl_core.shards.lacking import lacking
 from caprl_core.shards.revise import known_reasons
 from caprl_core.shards.verify import VerifyReport, verify
@@ -104,4 +106,31 @@ def test_what_another_run_is_at_work_on_is_left_to_it(recipe_file: RecipeFile, t
     store.put(Attempt.begin(Unit(3, 0)).log_key(0, 1), b"")
     summary = resume_failed(config)
     assert (summary["missing"], summary["left_to_others"]) == (3, 1)
+    assert summary["lines"] == [
+        "left to another run, whose log is younger than 120 s: shards 3; run this again if there is none"
+    ]
     assert set(list_units(store)) == {Unit(shard, 0) for shard in (0, 1, 2, 4, 5)}
+
+
+def test_revisions_that_the_gate_refuses_keep_no_others_from_theirs(
+    recipe_file: RecipeFile, tmp_path: Path, stub: StubServer
+) -> None:
+    """Five of six shards were published by an operator's ruling, with what their gate will refuse again every night."""
+    gate = {"min_samples": 1, "max_share": {"*": 0.05}}
+    config = recipe_file(str(tmp_path / "out"), **PICKY, execution__gate=gate)
+    caption_dataset(recipe_file(str(tmp_path / "out"), **PICKY, execution__gate={"max_share": {"*": 1.0}}))
+    store = Store(str(tmp_path / "out"))
+    dataset = open_dataset(store)
+    rejected = [unit.shard for unit in lacking(dataset, known_reasons(()), 3).rejected]
+    *refused, last = rejected
+    for shard in refused:
+        store.put(f"{Unit(shard, 1).quarantine_prefix}/a.json", b"{}")
+    found = lacking(dataset, known_reasons(()), 3)
+    assert found.rejected == (Unit(last, 1), *(Unit(shard, 1) for shard in refused)), "the hopeless come last"
+    assert found.refused == {Unit(shard, 1) for shard in refused}
+    assert found.quarantined == ()
+    with suppress(ShardQuarantinedError):
+        resume_failed(config)
+    tried = {unit.shard for unit in list_units(store) if unit.revision == 1}
+    tried |= {unit.shard for unit in quarantined_units(store) if unit.revision == 1}
+    assert tried == set(rejected), "every one was tried: a refusal that was expected is no sign that all will fail"

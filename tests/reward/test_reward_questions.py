@@ -49,6 +49,12 @@ def test_the_curated_parquet_says_the_same(tmp_path: Path) -> None:
     assert bank.key_of("a.png") == "a"
 
 
+def test_a_question_that_is_there_twice_is_taken_once(tmp_path: Path) -> None:
+    """Twice in a row or in two rows: it would be drawn twice as often as the others."""
+    bank = read_questions(written(tmp_path / "q.jsonl", line("a", FIRST, FIRST, SECOND), line("a", SECOND, FIRST)))
+    assert dict(bank) == {"a": (FIRST, SECOND)}
+
+
 @pytest.mark.parametrize("as_text", [False, True])
 def test_the_released_set_is_read_as_parquet_and_as_lines(tmp_path: Path, as_text: bool) -> None:
     truth = {"ground_truth": [item(FIRST)]}

@@ -9,7 +9,7 @@ import pytest
 
 from caprl_core.data.reasons import Reason
 from caprl_core.engines.protocol import Request
-from caprl_core.errors import BadInputError, EngineDeadError, SampleFailedError
+from caprl_core.errors import EngineDeadError, SampleFailedError
 from caprl_core.qa.question import question_id
 from caprl_core.qa.rotation import EXTRA, order_of
 from caprl_core.reward.cache import ReadingCache
@@ -298,8 +298,16 @@ async def test_terms_are_added_to_the_accuracy() -> None:
     [score] = await score_captions([caption(tokens=15)], {"a": FOUR}, reader(knows), recipe, 0)
     assert score.reward == pytest.approx(1 + 0.1 + 0.1)
     assert score.terms == {"length": 0.5, "format": 1.0}
-    with pytest.raises(BadInputError, match="tokens"):
-        await score_captions([caption()], {"a": FOUR}, reader(knows), recipe, 0)
+
+
+async def test_a_caption_whose_length_is_not_known_has_no_reward_where_length_counts() -> None:
+    terms = {"length": {"full": 10, "none": 20, "weight": 0.2}, "truncated": "nothing"}
+    some = [caption(), caption(tokens=15), caption(truncated=True)]
+    engine = reader(knows)
+    scores = await score_captions(some, {"a": FOUR}, engine, reward_recipe(terms=terms), 0)
+    assert [score.reward for score in scores] == [None, pytest.approx(1.1), 0.0]
+    assert [score.reason for score in scores] == ["no_tokens", None, None]
+    assert [len(score.draws) for score in scores] == [0, 8, 0], "it is not asked about"
 
 
 async def test_a_truncated_caption_can_be_made_to_earn_nothing() -> None:

@@ -73,6 +73,18 @@ async def test_each_line_gets_a_score_or_a_reason_in_order(captions: str, tmp_pa
     }
 
 
+async def test_a_line_without_its_tokens_does_not_end_the_file(tmp_path: Path, bank: QuestionBank) -> None:
+    path, out = tmp_path / "captions.jsonl", tmp_path / "scores.jsonl"
+    rows = [{"key": "a", "caption": "told", **more} for more in ({"tokens": 4}, {}, {"completion_tokens": 3})]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = reward_recipe(terms={"length": {"full": 10, "none": 20, "weight": 0.5}})
+    totals = await score_file(str(path), str(out), bank, reader(says), recipe)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["reward"] for line in lines] == [1.5, None, 1.5]
+    assert [line["reason"] for line in lines] == [None, "no_tokens", None]
+    assert totals.as_json()["without_reward"] == {"no_tokens": 1}
+
+
 async def test_a_run_that_fails_leaves_the_old_file_alone(captions: str, tmp_path: Path, bank: QuestionBank) -> None:
     def dies(_: Request) -> str:
         raise EngineDeadError("gone")

@@ -70,3 +70,26 @@ def test_a_verdict_is_told_once_and_none_on_a_shard_that_is_done(dataset: Datase
     assert told.quarantined.keys() == {refused}
     dataset.store.put(f"{refused.quarantine_prefix}/second.json", b"{}")
     assert news.read() == News([], set(), [], {}, ())
+
+
+def test_what_was_only_published_was_neither_asked_nor_won_in_this_run(dataset: Dataset) -> None:
+    done = UNITS[0]
+    commit(dataset.store, commit_record(done, samples=20, dataset="drawn"))
+    news = BucketNews(dataset, UNITS)
+    for role in ROLES:
+        dataset.store.put(done.final_key("drawn", role), b"")
+    told = news.read()
+    assert [(result.unit, result.won, result.resumed) for result in told.finished] == [(done, False, 0)]
+    assert told.events == []
+
+
+def test_what_a_lane_left_is_not_begun_until_the_next_one_writes(dataset: Dataset) -> None:
+    news = BucketNews(dataset, UNITS)
+    lost, after = Attempt.begin(UNITS[0]), Attempt.begin(UNITS[0])
+    log(dataset, lost, 0, 3)
+    assert news.read().begun == (UNITS[0],)
+    news.abandoned([UNITS[0]])
+    log(dataset, lost, 1, 4)  # cut off, it goes on
+    assert news.read().begun == ()
+    log(dataset, after, 0, 1)
+    assert news.read().begun == (UNITS[0],)

@@ -91,6 +91,34 @@ def test_a_dead_engine_stops_the_shard_keeps_the_log_and_is_replaced(images: Pat
     assert verify(dataset, deep=True).sound
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_what_a_dead_engine_had_worked_was_paid_too(images: Path, tmp_path: Path, lanes: int) -> None:
+    """Whichever lane goes on: the seconds are in the log, beside the samples they went into."""
+    latency_s, concurrency = 0.02, 4
+    engines: list[EchoEngine] = []
+
+    def answer(request: Request) -> str:
+        if len(engines) == 1 and len(engines[0].requests) > 30:
+            raise EngineDeadError("the engine went away")
+        return caption_of(request)
+
+    def open_engine(_: Any) -> EchoEngine:
+        engines.append(EchoEngine(concurrency, answer=answer, latency_s=lambda _: latency_s))
+        return engines[-1]
+
+    recipe = recipe_for(images, str(tmp_path / "out"), execution__runner__flush_s=0.02, dataset__shard_samples=40)
+    dataset = planned(recipe)
+    first = lane_for(recipe, dataset, None)
+    last = first if lanes == 1 else lane_for(recipe, dataset, None)
+    first._open_engine = last._open_engine = open_engine  # type: ignore[method-assign,assignment]
+    with first, last:
+        with pytest.raises(EngineDeadError, match="went away"):
+            first.run(Unit(0, 0))
+        record = last.run(Unit(0, 0)).record
+    assert record.usage.resumed > 20
+    assert record.usage.engine_s > (record.samples - 1) * latency_s / concurrency
+
+
 class MortalEngine(EchoEngine):
     """Answers nothing any more once it is closed."""
 

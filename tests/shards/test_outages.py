@@ -78,7 +78,7 @@ def everything(bucket: str) -> Dataset:
     return open_dataset(Store(f"s3://{bucket}/d"))
 
 
-@pytest.mark.parametrize("fault", ["error 503", "half request", "lost reply"])
+@pytest.mark.parametrize("fault", ["error 503", "error 429", "error 400", "half request", "lost reply"])
 def test_an_outage_in_mid_shard_is_waited_out(proxy: FlakyProxy, bucket: str, tmp_path: Path, fault: str) -> None:
     scene = Scene(tmp_path, bucket, proxy.endpoint)
     engine = Counted(10)

@@ -9,6 +9,7 @@ from caprl_core.data.row import Result
 from caprl_core.shards.dataset import Dataset
 from caprl_core.shards.events import ShardEvent
 from caprl_core.shards.progress import progress
+from caprl_core.shards.suspects import AttemptState
 from caprl_core.shards.tally import RunStart, Tally
 from caprl_core.storage.commit import Usage, commit
 from caprl_core.storage.layout import Attempt, Unit
@@ -98,3 +99,29 @@ def test_loading_the_engine_does_not_dilute_the_rate_of_a_run() -> None:
     assert snapshot.rate == pytest.approx(5.0, rel=0.05)
     assert snapshot.eta_s == pytest.approx(190.0, rel=0.05)
     assert snapshot.elapsed_s == pytest.approx(310.0)
+
+
+def test_of_many_lanes_the_oldest_commit_looked_at_is_only_where_the_time_begins(tmp_path: Path) -> None:
+    """8 lanes take 80 s for a shard of one sample each; of 130 commits the newest 100 are looked at."""
+    dataset = planned(
+        recipe_for(draw_pictures(tmp_path / "images", 130), str(tmp_path / "out"), dataset__shard_samples=1)
+    )
+    for shard in range(130):
+        record = commit_record(
+            Unit(shard, 0),
+            dataset="drawn",
+            usage=Usage(engine_s=80, wall_s=80),
+            created=(START + dt.timedelta(seconds=10 * shard)).isoformat(timespec="seconds"),
+        )
+        commit(dataset.store, record)
+    assert rate_of(dataset) == pytest.approx(0.1)
+
+
+def test_an_attempt_that_says_it_has_ended_does_not_run_however_young_its_log(dataset: Dataset) -> None:
+    ended, silent, alive = (Attempt.begin(Unit(shard, 0)) for shard in range(3))
+    for attempt in (ended, silent, alive):
+        dataset.store.put(attempt.log_key(0, 1), b"{}\n")
+    dataset.store.put(ended.state_key, AttemptState(reach=4, ended=True).model_dump_json().encode())
+    dataset.store.put(alive.state_key, AttemptState(reach=4).model_dump_json().encode())
+    running = progress(dataset, recipe_for(Path(), "out").execution.cost).running
+    assert {one.unit.shard: one.alive for one in running} == {0: False, 1: True, 2: True}

@@ -80,3 +80,20 @@ def test_the_clock_is_looked_at_now_and_then_and_goes_on_in_between(monkeypatch:
     moments[0] += 101
     assert made.now() == start
     assert looks == [100.0, 701.0]
+
+
+def test_a_store_that_did_not_answer_once_is_still_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This host's clock is wrong, and a look fails: what the store told before goes on."""
+    moments, answers = [0.0], [True]
+    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+
+    def look() -> dt.datetime:
+        if not answers[0]:
+            raise OSError("no reply")
+        return start + dt.timedelta(seconds=moments[0])
+
+    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: moments[0]))
+    made = StoreClock(look)
+    for moment, answer in ((0, True), (601, False), (700, False), (1300, False), (1950, True)):
+        moments[0], answers[0] = moment, answer
+        assert made.now() == start + dt.timedelta(seconds=moment)

@@ -5,12 +5,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from caprl_core.data.row import Result
 from caprl_core.errors import StoreError
 from caprl_core.storage.layout import Attempt, Unit
-from caprl_core.storage.log import SampleLog, read_log
+from caprl_core.storage.log import SampleLog, read_log, read_logged
 from caprl_core.storage.store import Store
 
 UNIT = Unit(3, 0)
@@ -130,3 +131,21 @@ async def test_who_joins_during_a_write_that_fails_is_told_too(tmp_path: Path) -
         failures = await asyncio.gather(first, second, return_exceptions=True)
     assert [type(failure) for failure in failures] == [StoreError] * 2
     await log.close()
+
+
+async def test_the_engines_seconds_of_all_attempts_are_in_their_logs(store: Store) -> None:
+    for identity, seconds in (("0000000000001-a", 1.5), ("0000000000002-b", 0.25)):
+        log = SampleLog(store, Attempt(UNIT, identity), flush_s=0.01, flush_samples=1)
+        await log.append(result(1), seconds)
+        await log.append(result(int(identity[12])), seconds)
+        await log.close()
+    logged = read_logged(store, UNIT)
+    assert set(logged.results) == {"k1", "k2"}
+    assert logged.engine_s == 3.5, "what was asked twice was paid twice"
+    assert read_logged(store, UNIT, ignored={"0000000000001-a"}).engine_s == 0.5
+
+
+def test_a_log_of_before_the_seconds_can_be_read(store: Store) -> None:
+    line = {"key": "k1", "ledger": {"index": 1}, "row": None}
+    store.put(Attempt.begin(UNIT).log_key(0, 1), orjson.dumps(line))
+    assert read_logged(store, UNIT) == ({"k1": Result("k1", 1, {"index": 1}, None)}, 0.0)

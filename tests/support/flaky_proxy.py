@@ -36,7 +36,9 @@ class FlakyProxy:
                 fault = proxy._fault(self.command, self.path)
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if fault.startswith("error"):
-                    self._answer(int(fault[-3:]), [], b"<Error><Code>SlowDown</Code></Error>")
+                    status = int(fault[-3:])
+                    code = b"RequestTimeout" if status == 400 else b"SlowDown"  # as S3 has them
+                    self._answer(status, [], b"<Error><Code>%s</Code></Error>" % code)
                     return
                 if fault == "slow":
                     time.sleep(0.7)

@@ -34,3 +34,15 @@ def test_before_the_first_commit_nobody_knows_what_is_to_come() -> None:
     start = RunStart("drawn", "out", samples=1000, total=1000, done=0, rejected=0, shards=10)
     spent = Spending(COST, start).read(Tally(start).snapshot())
     assert (spent.gpu_hours, spent.gpu_hours_left, spent.cost_left) == (0, None, None)
+
+
+def test_what_was_committed_before_and_only_published_now_is_paid_once() -> None:
+    old = committed(1, engine_s=3600)
+    start = RunStart(
+        "drawn", "out", samples=200, total=200, done=100, rejected=10, shards=2, counted={old.unit}, gpu_hours=2.0
+    )
+    tally, spending = Tally(start), Spending(COST, start)
+    tally.finished(old)
+    spending.add(old)
+    spent = spending.read(tally.snapshot())
+    assert (spent.gpu_hours, spent.gpu_hours_left) == (2.0, pytest.approx(2.0))

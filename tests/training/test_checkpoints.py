@@ -8,8 +8,10 @@ from caprl_core.training.checkpoints import (
     WHOLE,
     best_step,
     is_whole,
+    kept_steps,
     newest_checkpoint,
     remove_half_written,
+    remove_old,
     step_of,
     whole_checkpoints,
 )
@@ -62,3 +64,22 @@ def test_the_best_is_the_later_of_equals_among_those_at_hand() -> None:
     assert best_step(lines, {2, 4, 6, 8}) == 4
     assert best_step(lines, {6}) is None
     assert best_step([], {2}) is None
+
+
+@pytest.mark.parametrize(
+    ("best", "kept"),
+    [(None, {4, 5}), (2, {2, 4, 5}), (4, {4, 5}), (5, {4, 5}), (0, {4, 5})],
+    ids=["nothing evaluated", "an earlier one", "one of the latest", "the last", "the start, which has no checkpoint"],
+)
+def test_the_latest_are_kept_and_an_earlier_best_besides(best: int | None, kept: set[int]) -> None:
+    lines = [{"step": step, "reward": 0.9 if step == best else 0.1} for step in range(6) if best is not None]
+    assert kept_steps({1, 2, 3, 4, 5}, lines, 2) == kept
+
+
+def test_what_is_too_old_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        checkpoint(tmp_path, step, f'{{"global_step": {step}}}')
+    checkpoint(tmp_path, 6)
+    remove_old(tmp_path, [{"step": 1, "reward": 0.5}, {"step": 3, "reward": 0.4}], 2)
+    assert sorted(step_of(path) for path in tmp_path.iterdir()) == [1, 4, 5, 6]
+    remove_old(tmp_path / "nowhere", [], 2)

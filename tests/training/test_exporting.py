@@ -174,6 +174,23 @@ def test_what_is_no_whole_policy_is_refused_and_the_older_captioner_stays(run: R
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    ("others", "remedy"), [((2,), "another one is exported"), ((), "in another execution.output")], ids=["two", "one"]
+)
+def test_lost_weights_are_refused_with_what_is_left_to_do(run: Run, others: tuple[int, ...], remedy: str) -> None:
+    path = run.checkpoint / "model.safetensors"
+    weights = load_file(path)
+    weights["lm_head.weight"][7, 7] = torch.inf
+    save_file(weights, path, metadata={"format": "pt"})
+    for step in others:
+        other = run.checkpoint.with_name(f"checkpoint-{step}")
+        other.mkdir()
+        (other / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    with pytest.raises(CaprlError, match=r"checkpoint-5: 1 weights.*lm_head\.weight") as refused:
+        run.export()
+    assert remedy in str(refused.value)
+
+
 def test_the_licence_of_the_start_goes_with_it(run: Run) -> None:
     assert "| Licence of the start | not known: ask its authors" in (run.export() / "README.md").read_text()
     (run.start / "README.md").write_text("---\nlicense: apache-2.0\nlanguage: [en]\n---\n# Start\n")

@@ -62,6 +62,25 @@ def test_a_configuration_of_accelerates_is_handed_to_its_launcher(tmp_path: Path
     assert "told ['--recipe', 'recipe.yaml']" in done.stdout, done.stderr
 
 
+@pytest.mark.parametrize(("precision", "mixed"), [("float32", "no"), ("bfloat16", "bf16")])
+def test_the_recipes_precision_is_what_the_processes_compute_in(tmp_path: Path, precision: str, mixed: str) -> None:
+    config = tmp_path / "accelerate.yaml"
+    other = {"float32": "bf16", "bfloat16": "'no'"}[precision]
+    config.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\nuse_cpu: true\nmachine_rank: 0\n"
+        f"mixed_precision: {other}\n"
+    )
+    (tmp_path / "told.py").write_text(
+        "import os\nprint('told', os.environ['ACCELERATE_MIXED_PRECISION'], flush=True)\n"
+    )
+    command = training_command(
+        recipe(tmp_path, accelerate_config=str(config), precision=precision), Path("recipe.yaml")
+    )
+    asked = ["told" if word == "caprl_core.training" else word for word in command]
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert f"told {mixed}\n" in done.stdout, done.stderr
+
+
 def test_without_gpus_torch_starts_as_many_as_asked_for(tmp_path: Path) -> None:
     given = recipe(tmp_path, processes=2, accelerate_config=str(ROOT / "configs/accelerate/two-processes-cpu.yaml"))
     command = training_command(given, tmp_path / "recipe.yaml")
@@ -81,7 +100,7 @@ def test_machines_differ_by_their_configuration_or_their_environment(
     assert machine_rank(given) == 0
     command = training_command(given, tmp_path / "recipe.yaml")
     assert command[3 : command.index("-m", 3)] == [
-        *("--config_file", str(config), "--num_processes", "2"),
+        *("--config_file", str(config), "--num_processes", "2", "--mixed_precision", "no"),
         *("--machine_rank", "0", "--main_process_ip", "10.0.0.1", "--main_process_port", "29501"),
     ]
     for wrong in ("2", "-1", "first"):

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from caprl_core.storage.store import Store
+from caprl_core.world.question_set import write_question_set
 from support.training_zygote import Moment, Zygote
 from support.world_training import lines, training_process, world_recipe
 
@@ -92,6 +93,11 @@ def check_same_rollouts(run: Path, expected: Path) -> None:
                 assert all(mine == pytest.approx(other, abs=1e-5) for mine, other in pairs)
 
 
+def keys_of(run: Path, step: int) -> list[str]:
+    """The pictures of a step in its order, each once."""
+    return list(dict.fromkeys(pq.read_table(run / f"rollouts/step-{step:06d}.parquet")["key"].to_pylist()))
+
+
 def check_whole_checkpoints(run: Path, *steps: int) -> None:
     checkpoints = sorted(path.name for path in (run / "checkpoints").iterdir() if path.is_dir())
     assert checkpoints == [f"checkpoint-{step}" for step in steps]
@@ -118,6 +124,25 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
     check_same_course(tmp_path / "run", unbroken.folder)
     check_same_rollouts(tmp_path / "run", unbroken.folder)
     check_whole_checkpoints(tmp_path / "run", 2, 4, 6)
+
+
+def test_a_run_killed_in_a_later_pass_over_the_pictures_goes_on_in_that_pass(zygote: Zygote, tmp_path: Path) -> None:
+    """Each pass has an order of its own. With 8 pictures, 4 a step, step 3 is in the midst of the second of three."""
+
+    def passes(name: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        few = write_question_set(folder / "few.parquet", "train", 8)
+        return recipe_in(folder, questions__train=str(few), execution__checkpoint_every=3)
+
+    assert zygote.run(passes("unbroken"))[0] == 0
+    unbroken = tmp_path / "unbroken/run"
+    orders = [keys_of(unbroken, step) + keys_of(unbroken, step + 1) for step in (1, 3, 5)]
+    assert all(len(set(order)) == 8 for order in orders)
+    assert orders[0] != orders[1] != orders[2], "nothing is shuffled: no test"
+    killed_and_resumed(zygote, passes("killed"), READING._replace(occurrence=5), done=4, resumes_at=3)
+    check_same_course(tmp_path / "killed/run", unbroken)
+    check_same_rollouts(tmp_path / "killed/run", unbroken)
 
 
 @pytest.mark.long
