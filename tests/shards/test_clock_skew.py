@@ -55,11 +55,13 @@ def test_a_dataset_is_resumed_by_hosts_whose_clocks_differ(
         running = pool.submit(lane.run, Unit(0, 0))
         while len(first.requests) < 14:
             time.sleep(0.01)
+        [attempt] = progress(dataset, CostExecution(), dataset.store.now()).running
+        assert attempt.alive
         lane.close()
         with pytest.raises(CancelledError):
             running.result(30)
-    [alive] = progress(dataset, CostExecution(), dataset.store.now()).running
-    assert alive.alive
+    [attempt] = progress(dataset, CostExecution(), dataset.store.now()).running
+    assert not attempt.alive, "it was stopped, and said so"
     logged = len(read_log(dataset.store, Unit(0, 0)))
     clock.set(-skew_s)
     second = EchoEngine(4)
