@@ -45,6 +45,10 @@ class LaneSigns:
     ) -> None:
         """Something was written for these units, samples of those were answered, and those have ended."""
         now = time.monotonic()
+        for number in self._taken:
+            # The server is away, and this is not how the lane stands now.
+            if set(held.get(number, ())) & {*heard, *ended}:
+                self._taken[number] = now
         for number in self._heard:
             units = set(held.get(number, ()))
             if not units.isdisjoint(heard) or units & ended:
@@ -61,6 +65,10 @@ class LaneSigns:
         """A lane that could not write has been neither silent nor slow."""
         self._heard = dict.fromkeys(self._heard, time.monotonic())
         self._finished_one = dict.fromkeys(self._finished_one, time.monotonic())
+
+    def waiting(self, number: int) -> None:
+        """No worker has this lane, or none any more."""
+        self._taken.pop(number, None)
 
     def taken_too_long(self, number: int) -> bool:
         """Whether a lane that a worker has taken does not begin. It says nothing about the lanes that do."""

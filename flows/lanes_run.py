@@ -192,6 +192,8 @@ class _Following:
     def _judge(self, number: int, state: LaneState) -> None:
         if state.ended:
             self._end(number, state)
+        elif state is LaneState.WAITING:
+            self._signs.waiting(number)
         elif state is LaneState.TAKEN:
             if self._signs.taken_too_long(number):
                 self._stop(number, "taken by a worker and does not begin", counts=False)

@@ -112,6 +112,7 @@ class ShardRunner:
         self._resumed = 0
         self._engine_s = 0.0
         self._unlogged = 0
+        self._over = False
         self._rejected = 0
         self._suspicion = Suspicion({}, {})
 
@@ -123,8 +124,9 @@ class ShardRunner:
         try:
             return await self._work()
         except BaseException as error:
-            # So that nobody takes it for one at work, and leaves its shard alone.
-            await asyncio.shield(self._statement.end())
+            if not self._over:
+                # So that nobody takes it for one at work, and leaves its shard alone.
+                await asyncio.shield(self._statement.end())
             if not isinstance(error, OSError):
                 raise
             scratch = self._recipe.execution.runner.spool_dir
@@ -176,6 +178,8 @@ class ShardRunner:
         """Those without a result; what is condemned gets one. Learns who the suspects are."""
         left = [sample for sample in samples if sample.key not in self._results]
         if not left or not self._parts.stage.asks:
+            # Said all the same: an attempt that dies of its packing is then known to have begun.
+            await self._statement.name(())
             return left
         # First: its age by the store's clock is what those of others are compared with.
         await self._statement.make()
@@ -382,7 +386,8 @@ class ShardRunner:
         )
 
     async def _finish(self, record: CommitRecord) -> ShardResult:
-        """Publish whoever won, then sweep the unit: from here on no attempt at it can win."""
+        """Publish whoever won, then sweep the unit: from here on no attempt at it can win, and none has words left."""
+        self._over = True
         await asyncio.to_thread(publish, self._store, record, self._step)
         await asyncio.to_thread(sweep_unit, self._store, self._unit)
         self._step("swept")

@@ -27,13 +27,14 @@ _PART = re.compile(r"(\d+)(?:-(\d+))?(?:\.r(\d+))?")
 def lane_rate(records: Iterable[CommitRecord]) -> float | None:
     """Samples a second of one lane's engine, over the newest commits; None before there is one.
 
-    A commit says how many seconds of its lane's engine it used, so this needs no count of the lanes.
+    A commit says how many seconds of engines all its samples took, whichever attempt asked them, so this needs no count
+    of the lanes.
     """
     newest = sorted((record for record in records if record.revision == 0), key=lambda record: record.created)
     newest = newest[-RATE_COMMITS:]
-    asked = sum(record.samples - record.usage.resumed for record in newest)
+    samples = sum(record.samples for record in newest)
     seconds = sum(record.usage.engine_s for record in newest)
-    return asked / seconds if asked > 0 and seconds > 0 else None
+    return samples / seconds if seconds > 0 else None
 
 
 def slice_size(waiting: int, lanes: int, idle: int, *, fill: int, shard_samples: int, rate: float | None) -> int:

@@ -83,7 +83,7 @@ class Statement:
         await self.make()
 
     async def end(self, died_with: Sequence[str] = ()) -> None:
-        """The last words, once, of an attempt that has asked; they may fail, as the store may be why it ends."""
+        """The last words, once, of an attempt that has said any; they may fail, as the store may be why it ends."""
         if self._state.ended or not self._made:
             return
         self._state = self._state.model_copy(update={"ended": True, "died_with": tuple(died_with)})

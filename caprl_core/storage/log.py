@@ -138,15 +138,14 @@ def read_log(store: Store, unit: Unit, ignored: Collection[str] = ()) -> dict[st
 def read_logged(store: Store, unit: Unit, ignored: Collection[str] = ()) -> Logged:
     """Every sample in the logs of all attempts at a unit, by key; of several results for a key the oldest is taken.
 
-    `ignored` names attempts whose log does not count (an operator had their shard redone). A segment that cannot be
-    read costs a warning: its samples are simply asked again.
+    `ignored` names attempts whose results do not count (an operator had their shard redone); they were paid for. A
+    segment that cannot be read costs a warning: its samples are simply asked again.
     """
     results: dict[str, Result] = {}
     engine_s = 0.0
     segments = sorted(item.key for item in store.list(unit.attempts_prefix) if "/log/" in item.key)
     for key in segments:
-        if key.split("/")[2] in ignored:
-            continue
+        counts = key.split("/")[2] not in ignored
         try:
             lines = store.get(key).splitlines()
         except ObjectMissingError:
@@ -159,5 +158,6 @@ def read_logged(store: Store, unit: Unit, ignored: Collection[str] = ()) -> Logg
             except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
                 logger.warning("%s/%s line %d cannot be read; its sample is asked again", store.uri, key, number)
                 continue
-            results.setdefault(result.key, result)
+            if counts:
+                results.setdefault(result.key, result)
     return Logged(results, engine_s)

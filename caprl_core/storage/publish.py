@@ -30,8 +30,7 @@ def publish(store: Store, record: CommitRecord, step: Callable[[str], None] = la
                         f"published as {item.final_key}; restore it from a backup or a download"
                     ) from error
         step(f"{item.role} published")
-    # Before anybody sweeps what they were copied from.
-    store.settle(item.final_key for item in record.objects)
+    _settle(store, record)
 
 
 def is_published(record: CommitRecord, sizes: dict[str, int]) -> bool:
@@ -74,8 +73,12 @@ def sweep(store: Store, records: Iterable[CommitRecord], *, dry_run: bool = Fals
     that died had told their lanes goes once it is a day old.
     """
     sizes = published_sizes(store)
-    done = {record.unit for record in records if is_published(record, sizes)}
+    done = {record.unit: record for record in records if is_published(record, sizes)}
     keys = [item.key for item in store.list(ATTEMPTS) if _unit_of(item.key) in done]
+    if not dry_run:
+        for unit in {_unit_of(key) for key in keys}:
+            if unit is not None:
+                _settle(store, done[unit])
     now = store.now()
     keys += [item.key for item in store.list(LANES) if now - item.modified > FORGOTTEN_AFTER]
     if keys and not dry_run:
@@ -88,6 +91,11 @@ def sweep_unit(store: Store, unit: Unit) -> None:
     keys = [item.key for item in store.list(unit.attempts_prefix)]
     if keys:
         store.delete(keys)
+
+
+def _settle(store: Store, record: CommitRecord) -> None:
+    """Before anything is swept that these were made of, whoever made them: he may have died before he did it."""
+    store.settle([record.unit.commit_key, *(item.final_key for item in record.objects)])
 
 
 def _unit_of(key: str) -> Unit | None:

@@ -166,6 +166,9 @@ def _trained(
     )
     trainer.remove_callback(PrinterCallback)  # standard output is for our events
     trainer.add_callback(watch)
+    if main:
+        # Everybody has read it by now; a run that is killed from here on did not stop as an earlier one did.
+        write_stopped(work, 0, None)
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finally:

@@ -193,3 +193,21 @@ def test_a_lane_whose_submission_was_answered_by_silence_finds_nothing_to_do_whe
     ghost, second = [worked(*one) for one in made_runs]
     assert ghost == []
     assert second == run.units
+
+
+def test_a_lane_whose_shards_are_done_is_at_work_whatever_the_server_said_last(made: MakeRun) -> None:
+    """The server is away, and had last seen the lane in the hands of a worker."""
+    run = made(2, 1)
+
+    def happen(now: float) -> None:
+        for lane in run.begin_waiting():
+            run.host.state[lane] = LaneState.TAKEN
+        if now % 3000 == 0:
+            run.finish(run.units[int(now // 3000) - 1])
+
+    run.happen = happen
+    run.follow()
+    assert run.now > TAKEN_S
+    assert run.books.done == run.units
+    assert not run.host.stopped
+    assert len(run.host.state) == 1

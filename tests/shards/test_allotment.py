@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from caprl_core.errors import BadInputError
 from caprl_core.shards.allotment import MAX_TRIES, Allotment
-from caprl_core.shards.slices import parse_units, show_units, slice_size
+from caprl_core.shards.slices import lane_rate, parse_units, show_units, slice_size
+from caprl_core.storage.commit import Usage
 from caprl_core.storage.layout import Unit
+from support.commit_records import commit_record
 
 
 def units(count: int) -> list[Unit]:
@@ -191,3 +193,10 @@ def test_whatever_lanes_do_every_shard_is_done_or_spent_and_none_is_forgotten(da
         assert known == set(everything)
     if not ours.open:
         assert over == set(everything)
+
+
+def test_the_rate_counts_samples_and_the_seconds_of_all_attempts_at_them() -> None:
+    """70 of 80 were asked by an engine that died; 1.6 s of engines went into the shard all the same."""
+    record = commit_record(Unit(0, 0), samples=80, usage=Usage(engine_s=1.6, wall_s=0.3, resumed=70))
+    assert lane_rate([record]) == pytest.approx(50.0)
+    assert lane_rate([]) is None

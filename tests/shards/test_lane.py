@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import tarfile
+import threading
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
@@ -14,15 +15,17 @@ import pytest
 
 from caprl_core.engines.protocol import Request
 from caprl_core.errors import EngineDeadError
+from caprl_core.shards import runner
 from caprl_core.shards.dataset import Dataset
 from caprl_core.shards.events import ShardEvent
 from caprl_core.shards.previous import read_results
+from caprl_core.shards.progress import progress, unfinished_units
 from caprl_core.shards.revise import known_reasons, retry_rejected, revisable
 from caprl_core.shards.verify import verify
 from caprl_core.storage.commit import list_units, read_commit
-from caprl_core.storage.layout import Unit
+from caprl_core.storage.layout import ATTEMPTS, Attempt, Unit
 from caprl_core.storage.log import read_log
-from caprl_core.storage.publish import publish, sweep
+from caprl_core.storage.publish import publish, sweep, sweep_unit
 from caprl_core.storage.store import Store
 from support.drawn_dataset import draw_pictures, lane_for, planned, recipe_for
 from support.echo_engine import EchoEngine, caption_of
@@ -315,3 +318,55 @@ def test_a_lane_closed_while_shards_begin_never_hangs(images: Path, tmp_path: Pa
         for shard in range(2):
             lane.run(Unit(shard, 0))
     assert verify(dataset, deep=True).rows == 40
+
+
+def test_an_attempt_that_only_packs_says_that_it_has_begun_and_that_it_failed(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a shard that kills whoever packs it would never be known for it, and be left alone by `resume-failed`."""
+    recipe = recipe_for(images, str(tmp_path / "out"))
+    dataset = planned(recipe)
+    attempts: dict[str, set[bool]] = {}
+
+    def observe(event: ShardEvent) -> None:
+        if event.step == "all logged":
+            attempts[event.attempt] = {dataset.store.size(Attempt(event.unit, event.attempt).state_key) is not None}
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("the packing fails")
+
+    with lane_for(recipe, dataset, EchoEngine()) as lane:
+        with monkeypatch.context() as patch:
+            patch.setattr(runner, "pack", broken)
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="packing"):
+                    lane.run(Unit(0, 0), observe)
+        running = progress(dataset, recipe.execution.cost).running
+        assert [one.alive for one in running] == [False, False]
+        assert lane.run(Unit(0, 0), observe).resumed == 20
+    assert list(attempts.values()) == [{True}] * 3
+
+
+def test_a_lane_that_is_stopped_while_it_sweeps_leaves_nothing(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_for(images, str(tmp_path / "out"))
+    dataset = planned(recipe)
+    swept, closed = threading.Event(), threading.Event()
+
+    def slow(store: Store, unit: Unit) -> None:
+        sweep_unit(store, unit)
+        swept.set()
+        closed.wait(30)
+
+    monkeypatch.setattr(runner, "sweep_unit", slow)
+    lane = lane_for(recipe, dataset, EchoEngine())
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(lane.run, Unit(0, 0))
+        assert swept.wait(60)
+        lane.close()
+        closed.set()
+        with pytest.raises(CancelledError):
+            running.result(30)
+    assert list(dataset.store.list(ATTEMPTS)) == []
+    assert unfinished_units(dataset) == [Unit(1, 0)]

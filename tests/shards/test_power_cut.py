@@ -8,8 +8,10 @@ import pytest
 
 from caprl_core.shards.events import ShardEvent
 from caprl_core.shards.verify import verify
-from caprl_core.storage.commit import list_units, read_commit
-from caprl_core.storage.layout import ATTEMPTS, DATASET, Unit
+from caprl_core.storage.commit import commit, list_units, read_commit
+from caprl_core.storage.layout import ATTEMPTS, DATASET, Attempt, Unit
+from caprl_core.storage.publish import publish, sweep
+from support.commit_records import commit_record
 from support.drawn_dataset import draw_pictures, lane_for, planned, recipe_for
 from support.echo_engine import EchoEngine
 
@@ -88,3 +90,21 @@ def test_at_every_step_commits_logs_and_the_plan_would_outlive_a_power_cut(tmp_p
     assert not lost
     assert not list(dataset.store.list(ATTEMPTS))
     assert verify(dataset, deep=True).sound
+
+
+def test_whoever_sweeps_settles_what_one_that_died_had_not(tmp_path: Path, disk: Disk) -> None:
+    """He was killed after the create, or after the copies, and before they were on the disk."""
+    dataset = planned(recipe_for(draw_pictures(tmp_path / "images", 40), str(disk.root)))
+    store = dataset.store
+    records = [commit_record(Unit(shard, 0), samples=20, dataset="drawn") for shard in range(2)]
+    for record in records:
+        store.create(record.unit.commit_key, record.encode())
+        store.put(Attempt.begin(record.unit).log_key(0, 1), b"{}\n")
+    first, second = records
+    assert not disk.keeps(first.unit.commit_key)
+    publish(store, commit(store, first.model_copy(update={"attempt": "another"})))
+    assert disk.keeps(first.unit.commit_key)
+    sweep(store, [second], dry_run=True)
+    assert not disk.keeps(second.unit.commit_key)
+    assert len(sweep(store, [second])) == 1
+    assert disk.keeps(second.unit.commit_key)

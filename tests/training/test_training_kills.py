@@ -4,6 +4,7 @@ Compared with a run that was never killed: every figure of every step to six dig
 the evaluations, and the captioner that comes out.
 """
 
+import json
 import random
 import shutil
 import signal
@@ -296,3 +297,12 @@ def test_the_command_itself_killed_from_outside_and_given_again(unbroken: Course
     assert again.returncode == 0
     check_same_course(tmp_path / "run", unbroken.folder)
     check_same_rollouts(tmp_path / "run", unbroken.folder)
+
+
+def test_a_collapse_of_before_does_not_end_the_run_that_began_anew(zygote: Zygote, tmp_path: Path) -> None:
+    """Weights were lost before the first checkpoint; the same command began anew, and then was killed."""
+    recipe = recipe_in(tmp_path)
+    (tmp_path / "run").mkdir()
+    words = {"step": 2, "reason": "collapse", "detail": "loss was nan at step 2"}
+    (tmp_path / "run/stopped.json").write_text(json.dumps(words))
+    killed_and_resumed(zygote, recipe, READING, done=3, resumes_at=2)
