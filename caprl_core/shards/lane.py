@@ -21,10 +21,11 @@ from caprl_core.errors import EngineDeadError, LaneGaveUpError
 from caprl_core.recipe.models import StageRecipe
 from caprl_core.shards.dataset import Dataset
 from caprl_core.shards.events import Observer, ShardResult
+from caprl_core.shards.lane_parts import LaneParts
 from caprl_core.shards.meter import EngineMeter
 from caprl_core.shards.plan_file import Plan
 from caprl_core.shards.previous import PreviousRevision
-from caprl_core.shards.runner import LaneParts, ShardRunner
+from caprl_core.shards.runner import ShardRunner
 from caprl_core.shards.stage import Stage
 from caprl_core.storage.layout import Unit
 from caprl_core.storage.patience import PatientStore, patient

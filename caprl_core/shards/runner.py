@@ -13,25 +13,18 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from caprl_core.data.decode_pool import DecodePool
 from caprl_core.data.reasons import Reason
-from caprl_core.data.roots import ImageReader
 from caprl_core.data.row import Result
 from caprl_core.data.sample import PlannedSample
-from caprl_core.engines.protocol import Engine, EngineInfo
-from caprl_core.engines.slots import PrioritySlots
 from caprl_core.errors import DiskFullError, EngineDeadError, SampleFailedError, ShardQuarantinedError
-from caprl_core.recipe.models import StageRecipe
 from caprl_core.shards.asking import Asker
-from caprl_core.shards.company import Company, WatchedEngine
-from caprl_core.shards.dataset import Dataset
+from caprl_core.shards.company import WatchedEngine
 from caprl_core.shards.events import Observer, ShardEvent, ShardResult, Step
 from caprl_core.shards.failures import worst
 from caprl_core.shards.gate import EXAMPLES, Ruling, breaches, quarantine, read_ruling
-from caprl_core.shards.meter import EngineMeter
+from caprl_core.shards.lane_parts import LaneParts
 from caprl_core.shards.pack import PackedObject, pack
 from caprl_core.shards.previous import PreviousRevision, nothing_before
 from caprl_core.shards.results import Asked, rejected, withdrawn
@@ -39,7 +32,7 @@ from caprl_core.shards.rivals import CommittedElsewhereError, watch_for_a_commit
 from caprl_core.shards.sample_images import SampleImages
 from caprl_core.shards.scratch import scratch_folder
 from caprl_core.shards.spool import Spool
-from caprl_core.shards.stage import Drop, Stage
+from caprl_core.shards.stage import Drop
 from caprl_core.shards.suspects import Statement, Suspicion, groups, read_suspicion
 from caprl_core.storage.commit import CommitRecord, CommittedObject, Usage, commit, read_commit
 from caprl_core.storage.free_space import disk_full
@@ -48,24 +41,6 @@ from caprl_core.storage.log import SampleLog, read_logged
 from caprl_core.storage.publish import publish, sweep_unit
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LaneParts:
-    """What the shards of one lane share."""
-
-    recipe: StageRecipe
-    dataset: Dataset
-    stage: Stage
-    engine: Engine
-    info: EngineInfo
-    slots: PrioritySlots
-    ahead: PrioritySlots
-    """Samples of all shards that are read, decoded or waiting for a slot: what the lane keeps in memory of images."""
-    meter: EngineMeter
-    reader: ImageReader
-    decoder: DecodePool
-    company: Company = field(default_factory=Company)
 
 
 class ShardRunner:

@@ -14,8 +14,9 @@ import pytest
 from caprl_core.engines.protocol import Request
 from caprl_core.errors import EngineDeadError, ObjectExistsError, StoreError
 from caprl_core.shards.events import ShardEvent
+from caprl_core.shards.lane_parts import LaneParts
 from caprl_core.shards.previous import PreviousRevision
-from caprl_core.shards.runner import LaneParts, ShardRunner
+from caprl_core.shards.runner import ShardRunner
 from caprl_core.storage import layout
 from caprl_core.storage.layout import Unit
 from support.echo_engine import caption_of

@@ -24,11 +24,11 @@ from caprl_core.errors import EngineDeadError, StoreError
 from caprl_core.recipe.models import CaptionRecipe
 from caprl_core.shards.dataset import Dataset, open_dataset
 from caprl_core.shards.events import ShardResult
+from caprl_core.shards.lane_parts import LaneParts
 from caprl_core.shards.meter import EngineMeter
 from caprl_core.shards.plan_file import Plan
 from caprl_core.shards.previous import PreviousRevision, nothing_before, take_over
 from caprl_core.shards.progress import unfinished_units
-from caprl_core.shards.runner import LaneParts
 from caprl_core.shards.scratch import scratch_folder
 from caprl_core.shards.verify import verify
 from caprl_core.storage import publish
